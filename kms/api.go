@@ -1,0 +1,259 @@
+package kms
+
+import (
+	"context"
+	"time"
+)
+
+// The published limits. A configuration may lower them, never raise them.
+const (
+	// MaxItems is the most items of one request.
+	MaxItems = 4096
+	// MaxRandom is the most bytes of one GenerateRandom.
+	MaxRandom = 64 << 10
+	// MaxReason is the most bytes of a reason.
+	MaxReason = 1024
+	// MaxLabels is the most labels of a key.
+	MaxLabels = 64
+	// DefaultPageSize and MaxPageSize bound the pages of lists.
+	DefaultPageSize = 100
+	MaxPageSize     = 1000
+	// MinRotationPeriod is the shortest rotation period.
+	MinRotationPeriod = time.Second
+)
+
+// API is all that a principal can ask of the service, in domain terms. [Service]
+// implements it; package client implements it over the wire, so that one contract
+// suite (package kmstest) runs on both. It has as many methods as the wire contract:
+// the one interface of that size.
+//
+// Names in requests are parsed; zero names are refused as missing. Errors are [*Error]
+// or a context's error. Slices of a request are not kept after the call returns, and
+// those of a response belong to the caller.
+type API interface {
+	CreateNamespace(ctx context.Context, p Principal, name NamespaceName) (*Namespace, error)
+	GetNamespace(ctx context.Context, p Principal, name NamespaceName) (*Namespace, error)
+	ListNamespaces(ctx context.Context, p Principal, page Page) (*NamespaceList, error)
+
+	CreateKey(ctx context.Context, p Principal, r *CreateKeyRequest) (*KeyInfo, error)
+	GetKey(ctx context.Context, p Principal, name KeyName) (*KeyInfo, error)
+	ListKeys(ctx context.Context, p Principal, parent NamespaceName, page Page) (*KeyList, error)
+	UpdateKey(ctx context.Context, p Principal, r *UpdateKeyRequest) (*KeyInfo, error)
+	RotateKey(ctx context.Context, p Principal, name KeyName, requestID string) (*RotateKeyResult, error)
+
+	GetKeyVersion(ctx context.Context, p Principal, name VersionName) (*VersionInfo, error)
+	ListKeyVersions(ctx context.Context, p Principal, parent KeyName, page Page) (*VersionList, error)
+	EnableKeyVersion(ctx context.Context, p Principal, name VersionName, reason string) (*StateChange, error)
+	DisableKeyVersion(ctx context.Context, p Principal, name VersionName, reason string) (*StateChange, error)
+	RevokeKeyVersion(ctx context.Context, p Principal, r *RevokeRequest) (*StateChange, error)
+
+	Encrypt(ctx context.Context, p Principal, r *EncryptRequest) (*EncryptResult, error)
+	Decrypt(ctx context.Context, p Principal, r *DecryptRequest) (*DecryptResult, error)
+	ReEncrypt(ctx context.Context, p Principal, r *ReEncryptRequest) (*ReEncryptResult, error)
+	GenerateDataKeys(ctx context.Context, p Principal, r *GenerateDataKeysRequest) ([]DataKeyResult, error)
+	WrapDataKeys(ctx context.Context, p Principal, r *WrapDataKeysRequest) ([]DataKeyResult, error)
+	UnwrapDataKeys(ctx context.Context, p Principal, r *UnwrapDataKeysRequest) ([]DataKeyResult, error)
+	RewrapDataKeys(ctx context.Context, p Principal, r *RewrapDataKeysRequest) ([]DataKeyResult, error)
+	GenerateRandom(ctx context.Context, p Principal, size int) (Secret, error)
+
+	Diagnose(ctx context.Context, p Principal) ([]Finding, error)
+}
+
+// Page asks for part of a list.
+type Page struct {
+	Size  int    // 0: DefaultPageSize; more than MaxPageSize is MaxPageSize; negative is refused
+	Token string // of the response before; empty: from the start
+}
+
+// NamespaceList is a page of namespaces by name.
+type NamespaceList struct {
+	Namespaces []*Namespace
+	NextToken  string // empty: the last page
+}
+
+// KeyInfo is a key with what is told beside it.
+type KeyInfo struct {
+	Key
+	PrimaryState State // of the primary version
+	VersionCount int
+	RotateTime   time.Time // when the primary version was created
+}
+
+// KeyList is a page of keys by name.
+type KeyList struct {
+	Keys      []*KeyInfo
+	NextToken string // empty: the last page
+}
+
+// VersionInfo is a key version with what is told beside it.
+type VersionInfo struct {
+	Version
+	Primary bool
+	// Unavailable says why the version cannot be used although its state allows it;
+	// empty if it can.
+	Unavailable string
+}
+
+// VersionList is a page of versions by number.
+type VersionList struct {
+	Versions  []*VersionInfo
+	NextToken string // empty: the last page
+}
+
+// CreateKeyRequest asks for a key and its first version. Zero Purpose, Algorithm and
+// Profile mean ENCRYPT_DECRYPT, AES_256 and DERIVED.
+type CreateKeyRequest struct {
+	Name           KeyName
+	Purpose        Purpose
+	Algorithm      Algorithm
+	Profile        Profile
+	Labels         map[string]string
+	RotationPeriod time.Duration // 0: by hand only
+	RequestID      string        // a UUID, or empty
+}
+
+// UpdateKeyRequest asks for changes of a key; nil fields stay as they are.
+type UpdateKeyRequest struct {
+	Name           KeyName
+	Labels         *map[string]string
+	RotationPeriod *time.Duration
+	Etag           string // empty: whatever it is now
+}
+
+// RotateKeyResult is the new primary version and its key.
+type RotateKeyResult struct {
+	Version *VersionInfo
+	Key     *KeyInfo
+}
+
+// RevokeRequest asks for the end of a key version.
+type RevokeRequest struct {
+	Name             VersionName
+	Reason           string // required
+	DataLossAccepted bool   // required if the version was ever used
+}
+
+// StateChange is a version after a change of its state.
+type StateChange struct {
+	Version *VersionInfo
+	Switch  TokenSwitch
+}
+
+// TokenSwitch says what became of the usage attributes of the token object.
+type TokenSwitch uint8
+
+// The outcomes. The zero value is none of them.
+const (
+	SwitchDone        TokenSwitch = 1 // as the state wants them
+	SwitchUnsupported TokenSwitch = 2 // the module cannot change them
+	SwitchFailed      TokenSwitch = 3 // the token did not do it; tried again at the next start
+)
+
+// Binding is what a ciphertext is bound to.
+type Binding struct {
+	Context map[string]string // encryption context: logged, usable in policy
+	AAD     []byte            // additional authenticated data: opaque, never logged
+}
+
+// EncryptRequest asks for the encryption of up to 64 KiB.
+type EncryptRequest struct {
+	Key       KeyName
+	Plaintext Secret
+	Binding   Binding
+}
+
+// EncryptResult is a ciphertext and the version that made it.
+type EncryptResult struct {
+	Ciphertext []byte
+	Version    VersionName
+}
+
+// DecryptRequest asks for the plaintext of what Encrypt made.
+type DecryptRequest struct {
+	Parent     NamespaceName
+	Key        KeyName // that must have made it; zero: any of Parent
+	Ciphertext []byte
+	Binding    Binding
+}
+
+// DecryptResult is a plaintext and the version that had made its ciphertext.
+type DecryptResult struct {
+	Plaintext Secret
+	Version   VersionName
+}
+
+// ReEncryptRequest asks for a ciphertext of the same plaintext under another key,
+// version or binding.
+type ReEncryptRequest struct {
+	Parent      NamespaceName
+	SourceKey   KeyName // that must have made it; zero: any of Parent
+	Ciphertext  []byte
+	Source      Binding
+	Key         KeyName  // to encrypt under; zero: the one that made the ciphertext
+	Destination *Binding // nil: as the source
+}
+
+// ReEncryptResult is the new ciphertext and both versions.
+type ReEncryptResult struct {
+	Ciphertext []byte
+	Source     VersionName
+	Version    VersionName
+}
+
+// GenerateDataKeysRequest asks for new data keys under one key.
+type GenerateDataKeysRequest struct {
+	Key              KeyName
+	Count            int // 1 to MaxItems; 0 means 1
+	Size             int // bytes, 16 to 64; 0 means 32
+	WithoutPlaintext bool
+	Binding          Binding
+}
+
+// WrapDataKeysRequest asks for data keys of the caller to be wrapped.
+type WrapDataKeysRequest struct {
+	Parent  NamespaceName
+	Key     KeyName // for items that name none
+	Items   []DataKeyItem
+	Binding Binding // for items that have none
+}
+
+// UnwrapDataKeysRequest asks for the data keys inside wrapped ones.
+type UnwrapDataKeysRequest struct {
+	Parent          NamespaceName
+	Key             KeyName // expected of items that name none; zero: any of Parent
+	Items           []DataKeyItem
+	Binding         Binding // for items that have none
+	RewrapToPrimary bool
+}
+
+// RewrapDataKeysRequest asks for wrapped data keys to be wrapped again under the
+// primary version of their key, with the same binding.
+type RewrapDataKeysRequest struct {
+	Parent  NamespaceName
+	Key     KeyName // expected of items that name none; zero: any of Parent
+	Items   []DataKeyItem
+	Binding Binding // for items that have none
+}
+
+// DataKeyItem is one data key of a batch.
+type DataKeyItem struct {
+	DataKey Secret  // WrapDataKeys: the key, 16 to 64 bytes
+	Wrapped []byte  // UnwrapDataKeys, RewrapDataKeys: the wrapped key
+	Key     KeyName // replaces the request's
+	Binding *Binding
+	// Invalid is set by whoever parsed the item and found it malformed: the item fails
+	// with this error, its neighbours do not.
+	Invalid error
+}
+
+// DataKeyResult is the outcome of one item of a batch, in the order of the request.
+type DataKeyResult struct {
+	DataKey Secret      // GenerateDataKeys (unless asked for without), UnwrapDataKeys
+	Wrapped []byte      // GenerateDataKeys, WrapDataKeys, RewrapDataKeys; UnwrapDataKeys: the rewrap, if one was made
+	Version VersionName // that wrapped the item given, or made the new one
+	Target  VersionName // RewrapDataKeys, and UnwrapDataKeys with a rewrap: the version of Wrapped
+	// RewrapErr says why a rewrap that was asked for was not made, though the unwrap succeeded.
+	RewrapErr error
+	// Err is nil if the item succeeded; else the other fields but Version are zero.
+	Err error
+}

@@ -1,0 +1,163 @@
+package kms
+
+import (
+	"context"
+	"time"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+// Principal is who makes a request, as authentication established it. It is an
+// explicit value, never taken from a context.
+type Principal struct {
+	// Name identifies the principal in logs, rows and policies: "unix:1000",
+	// "x509:CN=billing,O=Example". Empty: nobody.
+	Name string
+	// Method is how it was established: MethodUnix or MethodTLS.
+	Method Method
+	// UID is the peer's user id, for MethodUnix.
+	UID uint32
+	// Address is the network address of the peer, for the audit log.
+	Address string
+}
+
+// Method is how a principal proved who it is.
+type Method uint8
+
+// The methods. The zero value is none: an anonymous principal.
+const (
+	MethodUnix   Method = 1 // peer credentials of a unix socket
+	MethodTLS    Method = 2 // a verified TLS client certificate
+	MethodSystem Method = 3 // the service itself
+)
+
+// Authorizer decides whether a principal may do something. It is asked once per
+// request and key, and asked again when the metadata changed while the request was
+// being served; so an answer must depend on nothing but the question and the
+// authorizer's own current rules. It must not block on I/O.
+type Authorizer interface {
+	// Authorize returns whether the principal may.
+	Authorize(ctx context.Context, q *Question) Decision
+}
+
+// Question is what an Authorizer is asked.
+type Question struct {
+	Principal Principal
+	Action    Action
+	Namespace NamespaceName // zero for actions on the service as a whole
+	Key       KeyName       // zero for actions on a namespace
+	Labels    map[string]string
+	Context   map[string]string // the encryption context
+}
+
+// Decision is an Authorizer's answer. The zero value denies.
+type Decision struct {
+	Allowed bool
+	// Why is for the audit log, never for the caller.
+	Why string
+}
+
+// Auditor keeps the record of what was done. Record returns when the record is as
+// durable as the auditor promises; what was done is released to the caller only
+// after that. An error makes the request fail with ErrAuditUnavailable. Record must
+// not keep the event's slices.
+type Auditor interface {
+	Record(ctx context.Context, e *Event) error
+}
+
+// Event is one request: who, what, when, and what became of it, item by item. It
+// holds no plaintext, no key material and no additional authenticated data.
+type Event struct {
+	Time      time.Time
+	Principal Principal
+	Action    Action
+	Namespace NamespaceName
+	// Resource is the full name of what a control operation acted on; empty for
+	// data operations, whose items name key versions.
+	Resource string
+	// Reason is the reason that the caller gave.
+	Reason  string
+	Context map[string]string // the request's encryption context
+	// Err is the outcome of the request as a whole; nil if it was served, whatever
+	// the outcomes of its items.
+	Err   error
+	Items []ItemEvent
+}
+
+// ItemEvent is what became of one or several consecutive like items of a request.
+type ItemEvent struct {
+	Count   int               // how many consecutive items this stands for, at least 1
+	Version VersionName       // that was used, or would have been; zero: none was found
+	Target  VersionName       // that made the new ciphertext of a rewrap; zero: none
+	Context map[string]string // the items' own encryption context; nil: the request's
+	Err     error             // nil: served
+}
+
+// Store keeps the metadata. It belongs to one process at a time or coordinates
+// several; either way a Commit that returned nil is durable and will be seen by
+// every later Load.
+type Store interface {
+	// ID is the store's random identity, 16 hexadecimal digits; it is part of the
+	// label of each token object.
+	ID() string
+
+	// Load reads everything in one transaction, and verifies each row's seal. A row
+	// that fails is ErrTampered, naming it.
+	Load(ctx context.Context) (*Contents, error)
+
+	// Commit makes all of a change durable in one transaction, or nothing. Each row
+	// to put carries in its Revision field the revision that it replaces, 0 for a
+	// row that must not exist yet; if the stored row differs, ErrConflict and
+	// nothing is done. Commit returns the revision of the change, which is then the
+	// revision of each row put. Any other error is ErrStoreUnavailable, and the
+	// change may or may not have been made: the caller must Load again.
+	Commit(ctx context.Context, change *Change) (Revision, error)
+
+	// ReserveEncryptions durably takes n encryptions of the version off its limit and
+	// returns how many had been taken before. It takes fewer (at least 1) when fewer
+	// than n remain below limit, and none when none remain.
+	ReserveEncryptions(ctx context.Context, uid hsm.UID, n, limit uint64) (taken, before uint64, err error)
+
+	// Diagnose examines the store for an operator.
+	Diagnose(ctx context.Context) []Finding
+}
+
+// Contents is everything that a Store holds at one revision.
+type Contents struct {
+	Revision   Revision
+	Namespaces []*Namespace
+	Keys       []*Key
+	Versions   []*Version
+}
+
+// Change is a set of rows to put and to remove in one transaction. It has at most one
+// entry per row.
+type Change struct {
+	Namespaces []*Namespace
+	Keys       []*Key
+	Versions   []*Version
+
+	// RemoveKeys and RemoveVersions undo a creation that did not succeed. Each is
+	// conditional on the row's Revision, as a put is.
+	RemoveKeys     []*Key
+	RemoveVersions []*Version
+}
+
+// Finding is one thing that was examined for an operator.
+type Finding struct {
+	Area     string // token, store, self-test, keys
+	Check    string // short and stable
+	Severity Severity
+	Detail   string
+	Remedy   string
+}
+
+// Severity of a finding.
+type Severity uint8
+
+// The severities, in rising order.
+const (
+	SeverityOK      Severity = 1
+	SeverityWarning Severity = 2
+	SeverityError   Severity = 3
+)
