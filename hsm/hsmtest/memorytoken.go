@@ -134,9 +134,11 @@ func (t *MemoryToken) Seal(ctx context.Context, key hsm.UID, items []hsm.SealIte
 	if t.memory.cfg.NonceSize != 0 {
 		size = t.memory.cfg.NonceSize
 	}
-	return t.eachItem(ctx, key, len(items), func(k *memoryKey, i int) {
+	for i := range items {
+		items[i].Nonce, items[i].Sealed, items[i].Err = nil, nil, nil
+	}
+	err := t.eachItem(ctx, key, len(items), func(k *memoryKey, i int) {
 		item := &items[i]
-		item.Nonce, item.Sealed, item.Err = nil, nil, nil
 		if len(item.AAD) == 0 {
 			item.Err = fmt.Errorf("%w: empty additional authenticated data", hsm.ErrArgument)
 			return
@@ -151,13 +153,21 @@ func (t *MemoryToken) Seal(ctx context.Context, key hsm.UID, items []hsm.SealIte
 		item.Nonce = nonce
 		item.Sealed = aead.Seal(nil, nonce, item.Plaintext, item.AAD)
 	})
+	if err != nil {
+		for i := range items {
+			items[i].Nonce, items[i].Sealed, items[i].Err = nil, nil, nil
+		}
+	}
+	return err
 }
 
 // Open implements [hsm.GCM].
 func (t *MemoryToken) Open(ctx context.Context, key hsm.UID, items []hsm.OpenItem) error {
-	return t.eachItem(ctx, key, len(items), func(k *memoryKey, i int) {
+	for i := range items {
+		items[i].Plaintext, items[i].Err = nil, nil
+	}
+	err := t.eachItem(ctx, key, len(items), func(k *memoryKey, i int) {
 		item := &items[i]
-		item.Plaintext, item.Err = nil, nil
 		if n := len(item.Nonce); n != 12 && n != 16 {
 			item.Err = fmt.Errorf("%w: a nonce of %d bytes", hsm.ErrArgument, n)
 			return
@@ -178,6 +188,13 @@ func (t *MemoryToken) Open(ctx context.Context, key hsm.UID, items []hsm.OpenIte
 		}
 		item.Plaintext = plaintext
 	})
+	if err != nil {
+		for i := range items {
+			clear(items[i].Plaintext)
+			items[i].Plaintext, items[i].Err = nil, nil
+		}
+	}
+	return err
 }
 
 // eachItem runs op for items 0 to n-1 under a GCM key, one crossing per item.
@@ -325,6 +342,13 @@ func (t *MemoryToken) DestroyKey(ctx context.Context, uid hsm.UID) error {
 		return err
 	}
 	defer t.mu.RUnlock()
+	t.sessionMu.Lock()
+	_, ok := t.sessionKeys[uid]
+	delete(t.sessionKeys, uid)
+	t.sessionMu.Unlock()
+	if ok {
+		return nil
+	}
 	return t.memory.TamperDelete(uid)
 }
 
