@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Installs the system packages that building, testing and the demo need, if they are missing:
+# SoftHSM2 (the token), OpenSC (pkcs11-tool) and a C compiler (the PKCS#11 shim is cgo).
+# Silent when nothing is missing; exits non-zero, and says what to install, where it cannot.
+set -euo pipefail
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+GO=${GO:-go}
+have "$GO" || {
+  echo "deps: the Go toolchain is missing: install Go 1.26 or newer (https://go.dev/dl/) and put it on PATH" >&2
+  exit 1
+}
+
+# The compiler that cgo will call, with the C library's headers: one without the other is not enough.
+have_compiler() {
+  local cc
+  cc=$("$GO" env CC)
+  printf '#include <stdlib.h>\n#include <dlfcn.h>\nint main(void) { return 0; }\n' |
+    $cc -x c -fsyntax-only - >/dev/null 2>&1
+}
+
+missing=()
+have_compiler || missing+=(compiler)
+have softhsm2-util || missing+=(softhsm)
+have pkcs11-tool || missing+=(opensc)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif have sudo; then
+    sudo "$@"
+  else
+    echo "deps: root is needed, and there is no sudo: run this as root: $*" >&2
+    exit 1
+  fi
+}
+
+with_apt() {
+  local packages=() need
+  for need in "${missing[@]}"; do
+    case $need in
+      compiler) packages+=(gcc libc6-dev) ;;
+      softhsm) packages+=(softhsm2) ;;
+      opensc) packages+=(opensc) ;;
+    esac
+  done
+  echo "deps: installing ${packages[*]}" >&2
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
+}
+
+with_brew() {
+  local packages=() need
+  for need in "${missing[@]}"; do
+    case $need in
+      compiler)
+        echo "deps: the C compiler is missing: run 'xcode-select --install', then try again" >&2
+        exit 1
+        ;;
+      softhsm) packages+=(softhsm) ;;
+      opensc) packages+=(opensc) ;;
+    esac
+  done
+  echo "deps: installing ${packages[*]}" >&2
+  brew install "${packages[@]}"
+}
+
+by_hand() {
+  local need
+  echo "deps: no apt-get or brew here: install by hand, then try again:" >&2
+  for need in "${missing[@]}"; do
+    case $need in
+      compiler) echo "  - a C compiler with the C library's headers (gcc and libc headers, or clang)" >&2 ;;
+      softhsm) echo "  - SoftHSM 2.6 (softhsm2-util must be on PATH)" >&2 ;;
+      opensc) echo "  - OpenSC (pkcs11-tool must be on PATH)" >&2 ;;
+    esac
+  done
+  exit 1
+}
+
+if have apt-get; then
+  with_apt
+elif [ "$(uname -s)" = Darwin ] && have brew; then
+  with_brew
+else
+  by_hand
+fi
+
+# A package that installed without giving what it was installed for must not pass unnoticed.
+have_compiler && have softhsm2-util && have pkcs11-tool || {
+  echo "deps: installed, but softhsm2-util, pkcs11-tool or a working C compiler is still not found on PATH" >&2
+  exit 1
+}
