@@ -16,8 +16,7 @@ have "$GO" || {
 have_compiler() {
   local cc
   cc=$("$GO" env CC)
-  printf '#include <stdlib.h>\n#include <dlfcn.h>\nint main(void) { return 0; }\n' |
-    $cc -x c -fsyntax-only - >/dev/null 2>&1
+  $cc -x c -fsyntax-only - >/dev/null 2>&1 <<<$'#include <dlfcn.h>\n#include <stdlib.h>\nint main(void) { return 0; }'
 }
 
 missing=()
