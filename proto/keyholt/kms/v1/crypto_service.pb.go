@@ -1354,9 +1354,12 @@ type UnwrapDataKeysResponse_Result struct {
 	// Why a rewrap that was asked for was not made, though the unwrap succeeded.
 	RewrapStatus *Status `protobuf:"bytes,4,opt,name=rewrap_status,json=rewrapStatus,proto3" json:"rewrap_status,omitempty"`
 	// Unset if the item succeeded.
-	Status        *Status `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Status *Status `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
+	// If rewrapped_data_key is set, the version that wrapped it, the primary: an
+	// index likewise.
+	RewrappedKeyVersionIndex int32 `protobuf:"varint,6,opt,name=rewrapped_key_version_index,json=rewrappedKeyVersionIndex,proto3" json:"rewrapped_key_version_index,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *UnwrapDataKeysResponse_Result) Reset() {
@@ -1422,6 +1425,13 @@ func (x *UnwrapDataKeysResponse_Result) GetStatus() *Status {
 		return x.Status
 	}
 	return nil
+}
+
+func (x *UnwrapDataKeysResponse_Result) GetRewrappedKeyVersionIndex() int32 {
+	if x != nil {
+		return x.RewrappedKeyVersionIndex
+	}
+	return 0
 }
 
 // A data key to wrap again.
@@ -1663,16 +1673,17 @@ const file_keyholt_kms_v1_crypto_service_proto_rawDesc = "" +
 	"\abinding\x18\x03 \x01(\v2\x17.keyholt.kms.v1.BindingR\abinding\x1aD\n" +
 	"\x16EncryptionContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf1\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x03\n" +
 	"\x16UnwrapDataKeysResponse\x12G\n" +
 	"\aresults\x18\x01 \x03(\v2-.keyholt.kms.v1.UnwrapDataKeysResponse.ResultR\aresults\x12!\n" +
-	"\fkey_versions\x18\x02 \x03(\tR\vkeyVersions\x1a\xea\x01\n" +
+	"\fkey_versions\x18\x02 \x03(\tR\vkeyVersions\x1a\xa9\x02\n" +
 	"\x06Result\x12\x19\n" +
 	"\bdata_key\x18\x01 \x01(\fR\adataKey\x12*\n" +
 	"\x11key_version_index\x18\x02 \x01(\x05R\x0fkeyVersionIndex\x12,\n" +
 	"\x12rewrapped_data_key\x18\x03 \x01(\fR\x10rewrappedDataKey\x12;\n" +
 	"\rrewrap_status\x18\x04 \x01(\v2\x16.keyholt.kms.v1.StatusR\frewrapStatus\x12.\n" +
-	"\x06status\x18\x05 \x01(\v2\x16.keyholt.kms.v1.StatusR\x06status\"\xf1\x03\n" +
+	"\x06status\x18\x05 \x01(\v2\x16.keyholt.kms.v1.StatusR\x06status\x12=\n" +
+	"\x1brewrapped_key_version_index\x18\x06 \x01(\x05R\x18rewrappedKeyVersionIndex\"\xf1\x03\n" +
 	"\x15RewrapDataKeysRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12@\n" +

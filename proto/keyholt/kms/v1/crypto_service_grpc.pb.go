@@ -44,7 +44,8 @@ const (
 // A ciphertext names the key version that made it. A method that takes ciphertexts
 // takes the namespace they belong to as `parent`; one made elsewhere is refused as
 // if it did not exist. Batches name the versions they used once, in key_versions, and
-// each result points into that list.
+// each result points into that list; the index of a version that is not known, as of
+// an item that failed before its version was found, is -1.
 type CryptoServiceClient interface {
 	// Encrypts up to 64 KiB.
 	Encrypt(ctx context.Context, in *EncryptRequest, opts ...grpc.CallOption) (*EncryptResponse, error)
@@ -169,7 +170,8 @@ func (c *cryptoServiceClient) GenerateRandom(ctx context.Context, in *GenerateRa
 // A ciphertext names the key version that made it. A method that takes ciphertexts
 // takes the namespace they belong to as `parent`; one made elsewhere is refused as
 // if it did not exist. Batches name the versions they used once, in key_versions, and
-// each result points into that list.
+// each result points into that list; the index of a version that is not known, as of
+// an item that failed before its version was found, is -1.
 type CryptoServiceServer interface {
 	// Encrypts up to 64 KiB.
 	Encrypt(context.Context, *EncryptRequest) (*EncryptResponse, error)
