@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"testing/cryptotest"
 
 	"github.com/keyholt/keyholt/kms/envelope"
 )
@@ -36,4 +37,20 @@ func TestMixRandom(t *testing.T) {
 		}
 	}
 	envelope.MixRandom(nil)
+}
+
+// Both sources count: the result is the token's bytes XOR the operating system's.
+func TestMixRandomIsXOR(t *testing.T) {
+	const n = 1300
+	cryptotest.SetGlobalRandom(t, 42)
+	system := make([]byte, n)
+	envelope.MixRandom(system)
+	cryptotest.SetGlobalRandom(t, 42)
+	token := sequence(1, n)
+	mixed := bytes.Clone(token)
+	envelope.MixRandom(mixed)
+	for i := range mixed {
+		mixed[i] ^= token[i]
+	}
+	requireEqual(t, "what was mixed in", mixed, system)
 }
