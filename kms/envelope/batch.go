@@ -42,7 +42,8 @@ func AppendOpenBlocks(dst []byte, m *MaskKey, items []OpenItem) ([]byte, error) 
 // and Err of each. One item that does not open never affects another. The plaintexts are appended to dst, which is
 // returned; it grows at most once, so that no copy of them is left behind, and the caller wipes it.
 //
-// derived is wiped, whatever happens. Disjoint parts of a batch (items[i:j] with derived[32*i:32*j]) may be opened in parallel.
+// derived is wiped, whatever happens. Disjoint parts of a batch (items[i:j] with derived[32*i:32*j]) may be opened in
+// parallel. An item costs two heap allocations, the AES and the GCM state that Go's AES-GCM makes for a key.
 func OpenItems(dst, derived []byte, items []OpenItem) ([]byte, error) {
 	defer clear(derived) // also of the items that an early return leaves out
 	if len(derived) != DerivationSize*len(items) {
@@ -114,8 +115,8 @@ func AppendSealBlocks(dst []byte, m *MaskKey, items []SealItem) ([]byte, error) 
 }
 
 // SealItems seals every item with its key from derived, the token's output for [AppendSealBlocks], and sets Blob of
-// each. The blobs are appended to dst, which is returned. derived is wiped, whatever happens, and each drawn nonce is used up: sealing
-// the same items again without new blocks is refused with [ErrBatch].
+// each. The blobs are appended to dst, which is returned. derived is wiped, whatever happens, and each drawn nonce is
+// used up: sealing the same items again without new blocks is refused with [ErrBatch].
 //
 // Disjoint parts of a batch (items[i:j] with derived[32*i:32*j]) may be sealed in parallel.
 func SealItems(dst, derived []byte, items []SealItem) ([]byte, error) {

@@ -200,12 +200,12 @@ func TestBatchRefuses(t *testing.T) {
 		t.Errorf("no nonce drawn: got %v", err)
 	}
 	// Items that skipped AppendOpenBlocks are refused one by one, not with a panic.
-	if _, err := envelope.OpenItems(nil, make([]byte, 32), strict); err != nil || !errors.Is(strict[0].Err, envelope.ErrOpen) {
-		t.Errorf("format 2 to OpenItems: got %v and %v", err, strict[0].Err)
-	}
 	zero := make([]envelope.OpenItem, 1)
-	if _, err := envelope.OpenItems(nil, make([]byte, 32), zero); err != nil || !errors.Is(zero[0].Err, envelope.ErrOpen) {
-		t.Errorf("zero item: got %v and %v", err, zero[0].Err)
+	for name, items := range map[string][]envelope.OpenItem{"format 2": strict, "zero item": zero} {
+		_, err := envelope.OpenItems(nil, make([]byte, 32), items)
+		if err != nil || !errors.Is(items[0].Err, envelope.ErrOpen) {
+			t.Errorf("%s to OpenItems: got %v and %v", name, err, items[0].Err)
+		}
 	}
 }
 
@@ -220,6 +220,38 @@ func TestNonceServesOnce(t *testing.T) {
 	sealAll(t, token, items)
 	if bytes.Equal(first[20:44], items[0].Blob[20:44]) {
 		t.Error("the second batch has the nonce of the first")
+	}
+}
+
+// The garbage collector is the cost of a large batch: nothing but Go's own cipher states may be allocated per item.
+func TestOpenAllocatesTwicePerItem(t *testing.T) {
+	const n = 200
+	token := testToken(t)
+	sealed := make([]envelope.SealItem, n)
+	for i := range sealed {
+		sealed[i] = envelope.SealItem{Kind: envelope.KindWrappedKey, UID: token.uid, Plaintext: sequence(byte(i), 32)}
+	}
+	sealAll(t, token, sealed)
+	items := openAll(t, token, sealed)
+	m, blocks, slab := token.maskKey(), make([]byte, 0, 32*n), make([]byte, 0, 32*n)
+	got := testing.AllocsPerRun(10, func() {
+		derived, err := envelope.AppendOpenBlocks(blocks, m, items)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token.encryptBlocks(derived)
+		if _, err := envelope.OpenItems(slab, derived, items); err != nil {
+			t.Fatal(err)
+		}
+	})
+	// One more for the AAD that the batch shares.
+	if got > 2*n+1 {
+		t.Errorf("%v allocations for %d items", got, n)
+	}
+	for i, it := range items {
+		if it.Err != nil {
+			t.Fatalf("item %d: %v", i, it.Err)
+		}
 	}
 }
 

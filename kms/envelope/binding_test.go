@@ -23,14 +23,38 @@ func TestBindingRefuses(t *testing.T) {
 		field           string
 		err             error
 	}{
-		"65 pairs":       {caller: many, field: "encryption_context", err: envelope.ErrContextTooManyPairs},
-		"8 KiB and 1":    {caller: map[string]string{"k": strings.Repeat("v", 8192)}, field: "encryption_context", err: envelope.ErrContextTooLarge},
-		"empty key":      {caller: map[string]string{"": "v"}, field: `encryption_context[""]`, err: envelope.ErrContextKeyEmpty},
-		"key not UTF-8":  {caller: map[string]string{"\xff": "v"}, field: `encryption_context["\xff"]`, err: envelope.ErrContextNotUTF8},
-		"value no UTF-8": {caller: map[string]string{"k": "\xc3"}, field: `encryption_context["k"]`, err: envelope.ErrContextNotUTF8},
-		"long key shown": {caller: map[string]string{long: "\xc3"}, field: `encryption_context["` + long[:64] + `"]`, err: envelope.ErrContextNotUTF8},
-		"reserved":       {caller: map[string]string{"keyholt.x": "v"}, field: `encryption_context["keyholt.x"]`, err: envelope.ErrContextReserved},
-		"only reserved":  {caller: map[string]string{"keyholt.": ""}, field: `encryption_context["keyholt."]`, err: envelope.ErrContextReserved},
+		"65 pairs": {
+			caller: many,
+			field:  "encryption_context", err: envelope.ErrContextTooManyPairs,
+		},
+		"8 KiB and 1": {
+			caller: map[string]string{"k": strings.Repeat("v", 8192)},
+			field:  "encryption_context", err: envelope.ErrContextTooLarge,
+		},
+		"empty key": {
+			caller: map[string]string{"": "v"},
+			field:  `encryption_context[""]`, err: envelope.ErrContextKeyEmpty,
+		},
+		"key not UTF-8": {
+			caller: map[string]string{"\xff": "v"},
+			field:  `encryption_context["\xff"]`, err: envelope.ErrContextNotUTF8,
+		},
+		"value no UTF-8": {
+			caller: map[string]string{"k": "\xc3"},
+			field:  `encryption_context["k"]`, err: envelope.ErrContextNotUTF8,
+		},
+		"long key shown": {
+			caller: map[string]string{long: "\xc3"},
+			field:  `encryption_context["` + long[:64] + `"]`, err: envelope.ErrContextNotUTF8,
+		},
+		"reserved": {
+			caller: map[string]string{"keyholt.x": "v"},
+			field:  `encryption_context["keyholt.x"]`, err: envelope.ErrContextReserved,
+		},
+		"only reserved": {
+			caller: map[string]string{"keyholt.": ""},
+			field:  `encryption_context["keyholt."]`, err: envelope.ErrContextReserved,
+		},
 		"reserved in both": {
 			caller:  map[string]string{"keyholt.x": "v"},
 			service: map[string]string{"keyholt.x": "v"},
@@ -40,7 +64,10 @@ func TestBindingRefuses(t *testing.T) {
 			service: map[string]string{"surface": "v"},
 			field:   `encryption_context["surface"]`, err: envelope.ErrContextNotReserved,
 		},
-		"data of 64 KiB and 1": {aad: make([]byte, 65537), field: "additional_authenticated_data", err: envelope.ErrAdditionalDataTooBig},
+		"data of 64 KiB and 1": {
+			aad:   make([]byte, 65537),
+			field: "additional_authenticated_data", err: envelope.ErrAdditionalDataTooBig,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := envelope.NewServiceBinding(c.caller, c.service, c.aad)
@@ -96,7 +123,8 @@ func TestZeroBindingIsTheEmptyOne(t *testing.T) {
 }
 
 func TestServiceBindingIsOneContext(t *testing.T) {
-	b, err := envelope.NewServiceBinding(map[string]string{"z": "1", "a": "2"}, map[string]string{"keyholt.m": "3"}, []byte("d"))
+	caller, service := map[string]string{"z": "1", "a": "2"}, map[string]string{"keyholt.m": "3"}
+	b, err := envelope.NewServiceBinding(caller, service, []byte("d"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +142,8 @@ func TestAppendAADAllocatesNothing(t *testing.T) {
 	}
 }
 
-// decodeAAD is the inverse of the encoding, written from FORMAT.md. That it exists shows that the encoding is injective.
+// decodeAAD is the inverse of the encoding, written from FORMAT.md. That there is one shows that the encoding is
+// injective.
 func decodeAAD(t testing.TB, p []byte) (envelope.Header, map[string]string, []byte) {
 	t.Helper()
 	h := envelope.Header(p[:envelope.HeaderSize])

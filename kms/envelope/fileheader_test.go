@@ -47,7 +47,7 @@ func TestFilePrefix(t *testing.T) {
 	if id.String() != "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff" {
 		t.Errorf("file id printed as %s", id)
 	}
-	if envelope.NewFileID() == envelope.NewFileID() {
+	if first, second := envelope.NewFileID(), envelope.NewFileID(); first == second {
 		t.Error("two file ids are the same")
 	}
 }
@@ -77,7 +77,10 @@ func TestParseFileHeaderRefuses(t *testing.T) {
 	}
 	changed := func(change func([]byte) []byte) []byte { return change(bytes.Clone(good)) }
 	length := func(n uint16) []byte {
-		return changed(func(p []byte) []byte { binary.BigEndian.PutUint16(p[24:], n); return append(p, make([]byte, 1<<16)...) })
+		return changed(func(p []byte) []byte {
+			binary.BigEndian.PutUint16(p[24:], n)
+			return append(p, make([]byte, 1<<16)...)
+		})
 	}
 	for name, c := range map[string]struct {
 		in    []byte
@@ -106,10 +109,9 @@ func TestParseFileHeaderRefuses(t *testing.T) {
 		})
 	}
 	wrapped24 := wrapFileKey(t, token, envelope.FormatDerived, 24, id, sequence(0, 24))
-	if _, err := envelope.AppendFileHeader(nil, envelope.FileHeader{WrappedKey: wrapped24}); !errors.Is(err, envelope.ErrMalformed) {
-		t.Errorf("a 24-byte key: got %v", err)
-	}
-	if _, err := envelope.AppendFileHeader(nil, envelope.FileHeader{}); !errors.Is(err, envelope.ErrMalformed) {
-		t.Errorf("no key: got %v", err)
+	for name, h := range map[string]envelope.FileHeader{"a 24-byte key": {WrappedKey: wrapped24}, "no key": {}} {
+		if _, err := envelope.AppendFileHeader(nil, h); !errors.Is(err, envelope.ErrMalformed) {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }

@@ -240,14 +240,15 @@ func TestFormatDocumentNumbers(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := string(raw)
+	strictShort, strictLong := envelope.StrictOverheadShort+32, envelope.StrictOverheadLong+32
 	for phrase, number := range map[string]int{
 		"| plaintext of data | 0 to 65,536 bytes |":                                envelope.MaxPlaintextSize - 65536,
-		"| data key | 16 to 64 bytes |":                                            envelope.DataKeySizeMin*envelope.DataKeySizeMax - 16*64,
+		"| data key | 16 to 64 bytes |":                                            (envelope.DataKeySizeMin - 16) | (envelope.DataKeySizeMax - 64),
 		"| pairs of an encryption context | 64, reserved ones included |":          envelope.MaxContextPairs - 64,
 		"| keys and values of an encryption context together | 8,192 bytes, ":      envelope.MaxContextSize - 8192,
 		"| additional authenticated data | 65,536 bytes |":                         envelope.MaxAdditionalDataSize - 65536,
 		"A wrapped 32-byte data key is 92 bytes in format 1":                       envelope.DerivedOverhead + 32 - 92,
-		"in format 2 it is 81 or 85, by nonce length":                              envelope.StrictOverheadShort + envelope.StrictOverheadLong + 64 - 81 - 85,
+		"in format 2 it is 81 or 85, by nonce length":                              (strictShort - 81) | (strictLong - 85),
 		"ciphertext segments of 1,048,576 bytes":                                   envelope.FileSegmentSize - 1048576,
 		"Keys that begin with `" + envelope.ReservedPrefix + "` are reserved.":     0,
 		"The first 24 bytes, magic, version and file id, are the **prefix**.":      envelope.FilePrefixSize - 24,

@@ -2,7 +2,6 @@ package envelope_test
 
 import (
 	"crypto/sha3"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -91,19 +90,19 @@ func TestMaskKeyNeverPrints(t *testing.T) {
 	m := testToken(t).maskKey()
 	raw := m.AppendDerivationBlocks(nil, new([envelope.NonceSize]byte))
 	secret := fmt.Sprintf("%x", raw[4:12]) // these bytes are K1's
+	decimal := strings.Trim(fmt.Sprintf("%d", raw[4:12]), "[]")
 	var log strings.Builder
-	slog.New(slog.NewTextHandler(&log, nil)).Info("m", "value", *m, "pointer", m)
-	encoded, err := json.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
+	attrs := []slog.Attr{slog.Any("value", *m), slog.Any("pointer", m)}
+	for _, handler := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
+		slog.New(handler).LogAttrs(t.Context(), slog.LevelInfo, "m", attrs...)
 	}
 	for _, s := range []string{
 		fmt.Sprintf("%v %+v %#v %x %s %d", m, m, m, m, m, m),
 		fmt.Sprintf("%v %+v %#v %x %s %d", *m, *m, *m, *m, *m, *m),
 		fmt.Sprintf("%x", struct{ Key envelope.MaskKey }{*m}),
-		log.String(), string(encoded),
+		log.String(),
 	} {
-		if strings.Contains(strings.ToLower(s), secret) || strings.Contains(s, fmt.Sprint(raw[4])+" "+fmt.Sprint(raw[5])) {
+		if strings.Contains(strings.ToLower(s), secret) || strings.Contains(s, decimal) {
 			t.Errorf("printed as %s", s)
 		}
 	}
@@ -128,7 +127,8 @@ func TestDerivedKeyIsWiped(t *testing.T) {
 	}
 	requireEqual(t, "key after opening", kx[:], make([]byte, 32))
 	kx = token.deriveKey(nonce)
-	if p, err := envelope.OpenDerived(nil, kx, n, sealed, []byte("other")); !errors.Is(err, envelope.ErrOpen) || p != nil {
+	p, err := envelope.OpenDerived(nil, kx, n, sealed, []byte("other"))
+	if !errors.Is(err, envelope.ErrOpen) || p != nil {
 		t.Errorf("got %x, %v, want ErrOpen", p, err)
 	}
 	requireEqual(t, "key after a failure", kx[:], make([]byte, 32))
