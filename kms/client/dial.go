@@ -1,0 +1,178 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // client-side health checking, for addresses with several servers
+	"google.golang.org/grpc/keepalive"
+
+	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
+)
+
+const (
+	// DefaultTimeout is the deadline of a call whose context has none.
+	DefaultTimeout = 30 * time.Second
+	// MaxMessageSize is the most bytes of one request or response.
+	MaxMessageSize = 4 << 20
+
+	// A connection that carries a call is probed after so much silence, and given up
+	// after so much more. gRPC raises the first to 10 s if it is shorter; a server
+	// must allow it.
+	keepaliveTime    = 30 * time.Second
+	keepaliveTimeout = 10 * time.Second
+)
+
+// Client is a connection to the service.
+type Client struct {
+	conn    *grpc.ClientConn
+	profile Profile
+	keys    kmsv1.KeyServiceClient
+	crypto  kmsv1.CryptoServiceClient
+	system  kmsv1.SystemServiceClient
+}
+
+// Option changes how [Dial] makes a client.
+type Option func(*options)
+
+type options struct {
+	timeout time.Duration
+	dial    []grpc.DialOption
+}
+
+// WithTimeout sets the deadline of calls whose context has none; 0 means no deadline.
+// The default is [DefaultTimeout].
+func WithTimeout(d time.Duration) Option {
+	return func(o *options) { o.timeout = d }
+}
+
+// WithDialOptions adds gRPC options, such as interceptors or a dialer. They come after
+// the client's own and may replace them.
+func WithDialOptions(opts ...grpc.DialOption) Option {
+	return func(o *options) { o.dial = append(o.dial, opts...) }
+}
+
+// Dial makes a client from a profile. It reads the credential files, so that what is
+// wrong with them shows at once, but connects only when the first call is made: an
+// unreachable service is that call's error. TCP is TLS 1.3 with the profile's client
+// certificate.
+//
+// Calls that may be repeated safely are, up to four times within about a second, when
+// the service is unavailable. If the name of a dns target has several addresses, calls
+// go in turn to those whose health service says that they are serving.
+func Dial(ctx context.Context, p Profile, opts ...Option) (*Client, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	o := options{timeout: DefaultTimeout}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	creds, err := p.transportCredentials()
+	if err != nil {
+		return nil, err
+	}
+	dial := append([]grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultServiceConfig(p.serviceConfig()),
+		grpc.WithDisableServiceConfig(), // one from DNS could turn the retries off
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(MaxMessageSize),
+			grpc.MaxCallSendMsgSize(MaxMessageSize),
+			grpc.WaitForReady(false),
+		),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.WithChainUnaryInterceptor(withDeadline(o.timeout), withRequestID),
+	}, o.dial...)
+	conn, err := grpc.NewClient(p.Address, dial...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: address %q: %v", ErrProfile, p.Address, err)
+	}
+	return &Client{
+		conn:    conn,
+		profile: p,
+		keys:    kmsv1.NewKeyServiceClient(conn),
+		crypto:  kmsv1.NewCryptoServiceClient(conn),
+		system:  kmsv1.NewSystemServiceClient(conn),
+	}, nil
+}
+
+// Keys is the generated stub of the key service. Errors of the stubs are gRPC statuses.
+func (c *Client) Keys() kmsv1.KeyServiceClient { return c.keys }
+
+// Crypto is the generated stub of the crypto service.
+func (c *Client) Crypto() kmsv1.CryptoServiceClient { return c.crypto }
+
+// System is the generated stub of the system service.
+func (c *Client) System() kmsv1.SystemServiceClient { return c.system }
+
+// Conn is the connection, for stubs of other services of the same server, such as
+// gRPC's health service.
+func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
+
+// Profile is the profile that the client was made from.
+func (c *Client) Profile() Profile { return c.profile }
+
+// Close ends the connection; calls under way fail.
+func (c *Client) Close() error { return c.conn.Close() }
+
+func (p *Profile) transportCredentials() (credentials.TransportCredentials, error) {
+	if p.IsUnix() {
+		return insecure.NewCredentials(), nil
+	}
+	config, err := p.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	return credentials.NewTLS(config), nil
+}
+
+func (p *Profile) tlsConfig() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS13, ServerName: p.ServerName}
+	if p.CAFile != "" {
+		text, err := os.ReadFile(p.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("%w: ca_file: %v", ErrProfile, err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("%w: ca_file: %s holds no PEM certificate", ErrProfile, p.CAFile)
+		}
+	}
+	if _, err := p.ClientCertificate(); err != nil {
+		return nil, err
+	}
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		return p.ClientCertificate()
+	}
+	return config, nil
+}
+
+// ClientCertificate reads the client's certificate chain and private key.
+func (p *Profile) ClientCertificate() (*tls.Certificate, error) {
+	certificate, err := tls.LoadX509KeyPair(p.CertFile, p.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("%w: cert_file and key_file: %v", ErrProfile, err)
+	}
+	return &certificate, nil
+}
+
+// serviceConfig is gRPC's: which calls may be repeated, and how servers are chosen.
+func (p *Profile) serviceConfig() string {
+	health := ""
+	if strings.HasPrefix(p.Address, dnsScheme) {
+		health = `"healthCheckConfig": {"serviceName": "` + kmsv1.CryptoService_ServiceDesc.ServiceName + `"},`
+	}
+	return `{` + health + `"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [` + retryConfig() + `]}`
+}

@@ -1,0 +1,127 @@
+package client
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestLoadProfile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "profile.yaml")
+	write(t, path, `# for the orders service
+address: kms.example.com:7443
+ca_file: ca.pem
+cert_file: /etc/orders/client.pem
+key_file: keys/client.key
+server_name: kms.internal
+namespace: shop
+`)
+	got, err := LoadProfile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Profile{
+		Address:    "kms.example.com:7443",
+		CAFile:     filepath.Join(dir, "ca.pem"),
+		CertFile:   "/etc/orders/client.pem",
+		KeyFile:    filepath.Join(dir, "keys/client.key"),
+		ServerName: "kms.internal",
+		Namespace:  "shop",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if err := got.Validate(); err != nil {
+		t.Error(err)
+	}
+	if got := got.DefaultNamespace().String(); got != "namespaces/shop" {
+		t.Errorf("default namespace %s", got)
+	}
+}
+
+func TestLoadProfileRefuses(t *testing.T) {
+	tests := map[string]struct{ text, want string }{
+		"unknown key":   {"address: unix:///run/kmsd.sock\nca: ca.pem\n", "line 2"},
+		"duplicate key": {"address: a:1\naddress: b:1\n", "line 2"},
+		"wrong type":    {"address: [a, b]\n", "line 1"},
+		"not a mapping": {"just text\n", "line 1"},
+		"two documents": {"address: a:1\n---\naddress: b:1\n", "more than one"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "profile.yaml")
+			write(t, path, test.text)
+			_, err := LoadProfile(path)
+			if !errors.Is(err, ErrProfile) || !strings.Contains(err.Error(), test.want) ||
+				!strings.Contains(err.Error(), path) {
+				t.Errorf("got %v, want one that names the file and %q", err, test.want)
+			}
+		})
+	}
+	if _, err := LoadProfile(filepath.Join(t.TempDir(), "none.yaml")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+func TestLoadProfileOfComments(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "profile.yaml")
+	write(t, path, "# nothing yet\n")
+	p, err := LoadProfile(path)
+	if err != nil || p != (Profile{}) {
+		t.Errorf("got %+v, %v", p, err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	withCert := func(address string) Profile {
+		return Profile{Address: address, CertFile: "c.pem", KeyFile: "k.pem"}
+	}
+	tests := []struct {
+		profile Profile
+		want    string // part of the error; empty: valid
+	}{
+		{Profile{Address: "unix:///run/keyholt/kmsd.sock"}, ""},
+		{withCert("kms.example.com:7443"), ""},
+		{withCert("[::1]:7443"), ""},
+		{withCert("dns:///kms.example.com:7443"), ""},
+		{withCert("dns:kms.example.com:7443"), ""},
+		{Profile{}, "address is missing"},
+		{Profile{Address: "unix:kmsd.sock"}, "unix:///absolute/path"},
+		{Profile{Address: "unix://kmsd.sock"}, "unix:///absolute/path"},
+		{Profile{Address: "unix:///" + strings.Repeat("s", 200)}, "the system allows"},
+		{Profile{Address: "unix:///s", CAFile: "ca.pem"}, "ca_file has no meaning"},
+		{Profile{Address: "unix:///s", CertFile: "c.pem"}, "cert_file has no meaning"},
+		{Profile{Address: "unix:///s", KeyFile: "k.pem"}, "key_file has no meaning"},
+		{Profile{Address: "unix:///s", ServerName: "kms"}, "server_name has no meaning"},
+		{Profile{Address: "unix:///s", Namespace: "Shop"}, "namespace"},
+		{withCert("kms.example.com"), "want host:port"},
+		{withCert("kms.example.com:"), "want host:port"},
+		{withCert("https://kms.example.com:7443"), `scheme "https"`},
+		{Profile{Address: "kms:7443"}, "cert_file and key_file are required"},
+		{Profile{Address: "kms:7443", CertFile: "c.pem"}, "cert_file and key_file are required"},
+	}
+	for _, test := range tests {
+		err := test.profile.Validate()
+		if test.want == "" {
+			if err != nil {
+				t.Errorf("%+v: %v", test.profile, err)
+			}
+			continue
+		}
+		if !errors.Is(err, ErrProfile) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%+v: got %v, want %q", test.profile, err, test.want)
+		}
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
