@@ -35,8 +35,6 @@ type actionRule struct {
 	// control: it changes metadata or reads it, and one record tells all of it;
 	// else it is a data operation with an outcome per item.
 	control bool
-	// opens and seals say which use of a key version a data operation makes.
-	opens, seals bool
 }
 
 // actions is the table of everything that can be done. An action that is not in it
@@ -57,12 +55,16 @@ var actions = map[Action]actionRule{
 	ActionRevokeVersion:   {control: true},
 	ActionGenerateRandom:  {control: true},
 	ActionDiagnose:        {control: true},
-	ActionEncrypt:         {seals: true},
-	ActionDecrypt:         {opens: true},
-	ActionReEncryptFrom:   {opens: true},
-	ActionReEncryptTo:     {seals: true},
-	ActionGenerateDataKey: {seals: true},
-	ActionWrapDataKey:     {seals: true},
-	ActionUnwrapDataKey:   {opens: true},
-	ActionRewrapDataKey:   {opens: true, seals: true},
+	ActionEncrypt:         {},
+	ActionDecrypt:         {},
+	ActionReEncryptFrom:   {},
+	ActionReEncryptTo:     {},
+	ActionGenerateDataKey: {},
+	ActionWrapDataKey:     {},
+	ActionUnwrapDataKey:   {},
+	ActionRewrapDataKey:   {},
 }
+
+// Control reports whether the action is a control operation: one that manages keys or
+// reads about them, as opposed to using them.
+func (a Action) Control() bool { return actions[a].control }

@@ -1,0 +1,114 @@
+package kms
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"log/slog"
+
+	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/kms/envelope"
+)
+
+// A UID can be changed in the token by whoever holds the PIN, so each version's sealed
+// row holds a check value that only the object made for it reproduces:
+//
+//	DERIVED: HMAC("keyholt derived" || UID || L), L = AES_K(0^128), 32 bytes. L is
+//	         needed anyway, so checking it costs nothing.
+//	STRICT:  an AES-256-GCM ciphertext by the object itself of HMAC("keyholt strict" ||
+//	         UID), with "keyholt check value" || UID as its AAD: nonce length (1 byte),
+//	         nonce, ciphertext and tag. One of the version's encryptions.
+
+// newCheckValue makes the check value of a token object that was just made.
+func (s *Service) newCheckValue(ctx context.Context, uid hsm.UID, p Profile) ([]byte, error) {
+	if p == ProfileStrict {
+		probe := s.strictProbe(uid)
+		items := []hsm.SealItem{{Plaintext: probe[:], AAD: strictProbeAAD(uid)}}
+		if err := firstError(s.token.Seal(ctx, uid, items), items[0].Err); err != nil {
+			return nil, tokenError(err, "use the new key")
+		}
+		value := append([]byte{byte(len(items[0].Nonce))}, items[0].Nonce...)
+		return append(value, items[0].Sealed...), nil
+	}
+	var l [hsm.BlockSize]byte
+	defer clear(l[:])
+	if err := s.token.EncryptBlocks(ctx, uid, l[:], l[:]); err != nil {
+		return nil, tokenError(err, "use the new key")
+	}
+	value := s.derivedCheck(uid, &l)
+	return value[:], nil
+}
+
+// maskKey returns K1 of a DERIVED version. The first time it asks the token for L,
+// which also shows whether the object is the one that was made for the version.
+func (s *Service) maskKey(ctx context.Context, v *versionEntry) (envelope.MaskKey, error) {
+	if mask, ok := v.live.cached(); ok {
+		return mask, nil
+	}
+	var l [hsm.BlockSize]byte
+	defer clear(l[:])
+	if err := s.token.EncryptBlocks(ctx, v.UID, l[:], l[:]); err != nil {
+		return envelope.MaskKey{}, tokenError(err, "derive keys")
+	}
+	value := s.derivedCheck(v.UID, &l)
+	if subtle.ConstantTimeCompare(value[:], v.Check) != 1 {
+		return envelope.MaskKey{}, s.wrongObject(ctx, v)
+	}
+	mask := envelope.NewMaskKey(&l)
+	v.live.keep(mask)
+	return mask, nil
+}
+
+// checkObject makes sure, once, that the object of a STRICT version is the one that was
+// made for it.
+func (s *Service) checkObject(ctx context.Context, v *versionEntry) error {
+	if _, ok := v.live.cached(); ok {
+		return nil
+	}
+	if len(v.Check) < 1 || len(v.Check) < 1+int(v.Check[0]) {
+		return s.wrongObject(ctx, v)
+	}
+	nonce, sealed := v.Check[1:1+v.Check[0]], v.Check[1+v.Check[0]:]
+	items := []hsm.OpenItem{{Nonce: nonce, Sealed: sealed, AAD: strictProbeAAD(v.UID)}}
+	err := firstError(s.token.Open(ctx, v.UID, items), items[0].Err)
+	if errors.Is(err, hsm.ErrAuthentication) {
+		return s.wrongObject(ctx, v)
+	}
+	if err != nil {
+		return tokenError(err, "decrypt")
+	}
+	probe := s.strictProbe(v.UID)
+	if subtle.ConstantTimeCompare(items[0].Plaintext, probe[:]) != 1 {
+		return s.wrongObject(ctx, v)
+	}
+	v.live.keep(envelope.MaskKey{})
+	return nil
+}
+
+// wrongObject marks a version whose object is not the one that was made for it.
+func (s *Service) wrongObject(ctx context.Context, v *versionEntry) error {
+	const why = "the token object with its UID is not the key that was made for it"
+	s.log.ErrorContext(ctx, "key version does not match its token object",
+		slog.String("key_version", v.Name.String()), slog.String("uid", v.UID.String()))
+	v.live.fail(why)
+	return v.unavailable(why)
+}
+
+func (s *Service) derivedCheck(uid hsm.UID, l *[hsm.BlockSize]byte) [32]byte {
+	return s.sealer.checkMAC(append(append([]byte("keyholt derived"), uid[:]...), l[:]...))
+}
+
+func (s *Service) strictProbe(uid hsm.UID) [32]byte {
+	return s.sealer.checkMAC(append([]byte("keyholt strict"), uid[:]...))
+}
+
+func strictProbeAAD(uid hsm.UID) []byte { return append([]byte("keyholt check value"), uid[:]...) }
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keyholt/keyholt/kms/envelope"
+)
+
+// dataCall is a data operation on its way through the choke point: first its items are
+// opened (if it opens), then sealed (if it seals).
+type dataCall struct {
+	principal Principal
+	action    Action // of the request, for the record
+	parent    NamespaceName
+	context   map[string]string // the request's encryption context
+	// newContext is the encryption context of the new ciphertexts, where it is another
+	// than that of those to open.
+	newContext *map[string]string
+	kind       envelope.Kind // of the ciphertexts
+
+	opens      bool
+	openAction Action
+	seals      sealMode
+	sealAction Action
+
+	// fill draws the plaintexts to seal, once it is known that some may be sealed.
+	fill    func(ctx context.Context) error
+	invalid error // what was found wrong with the request before it came here
+	items   []item
+	// borrowed: the plaintexts are the caller's own memory, and not to be wiped.
+	borrowed bool
+}
+
+// sealMode says for which items a call makes new ciphertext.
+type sealMode uint8
+
+const (
+	sealNever sealMode = iota
+	sealAll
+	sealOld // those opened under a version that is not the primary; failing to is no failure of the item
+)
+
+// item is one item of a data call.
+type item struct {
+	blob    envelope.Blob     // to open
+	expect  KeyName           // that must have made it; zero: any of the parent
+	under   KeyName           // to seal under; zero: the key that opened it
+	context map[string]string // the item's own encryption context; nil: the request's
+	bound   *envelope.Binding // what the blob to open is bound to
+	rebound *envelope.Binding // what the new ciphertext is bound to
+
+	opened *versionEntry // found for opening
+	sealed *versionEntry // found for sealing; nil: the item is not to be sealed
+
+	plaintext  Secret
+	ciphertext []byte
+	sealErr    error // sealOld only
+	err        error
+}
+
+// seals reports whether new ciphertext is to be made of the item.
+func (it *item) seals() bool { return it.err == nil && it.sealErr == nil && it.sealed != nil }
+
+// failSeal notes that no new ciphertext can be made.
+func (it *item) failSeal(c *dataCall, err error) {
+	switch {
+	case err == nil:
+	case c.seals == sealOld:
+		it.sealErr = err
+		it.ciphertext = nil
+	default:
+		it.err = err
+	}
+}
+
+// discard takes back what was made of an item.
+func (c *dataCall) discard(it *item) {
+	if !c.borrowed {
+		it.plaintext.Wipe()
+	}
+	it.plaintext, it.ciphertext = nil, nil
+}
+
+func (c *dataCall) discardAll() {
+	for i := range c.items {
+		c.discard(&c.items[i])
+	}
+}
+
+// openContext and sealContext are the encryption contexts that an item is opened and
+// sealed with.
+func (c *dataCall) openContext(it *item) map[string]string {
+	if it.context != nil {
+		return it.context
+	}
+	return c.context
+}
+
+func (c *dataCall) sealContext(it *item) map[string]string {
+	if c.newContext != nil {
+		return *c.newContext
+	}
+	return c.openContext(it)
+}
+
+// event is the record of the call, with runs of like items folded into one entry.
+func (c *dataCall) event(at time.Time, err error) *Event {
+	e := &Event{
+		Time: at, Principal: c.principal, Action: c.action, Namespace: c.parent,
+		Context: c.context, Err: err,
+	}
+	for i := range c.items {
+		it := &c.items[i]
+		entry := ItemEvent{Count: 1, Context: it.context, Err: it.err}
+		if it.opened != nil {
+			entry.Version = it.opened.Name
+		}
+		if it.sealed != nil {
+			if c.opens {
+				entry.Target = it.sealed.Name
+			} else {
+				entry.Version = it.sealed.Name
+			}
+		}
+		if last := len(e.Items) - 1; last >= 0 && entry.continues(&e.Items[last]) {
+			e.Items[last].Count++
+			continue
+		}
+		e.Items = append(e.Items, entry)
+	}
+	return e
+}
+
+// continues reports whether an item can be counted into the entry before it. Items
+// with a context of their own are always told apart.
+func (e *ItemEvent) continues(before *ItemEvent) bool {
+	return e.Context == nil && before.Context == nil && e.Version == before.Version && e.Target == before.Target &&
+		sameOutcome(e.Err, before.Err)
+}
+
+func sameOutcome(a, b error) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	var ea, eb *Error
+	return errors.As(a, &ea) && errors.As(b, &eb) && ea.Sentinel == eb.Sentinel
+}

@@ -1,0 +1,65 @@
+package kms
+
+import (
+	"context"
+	"fmt"
+)
+
+// Diagnose examines token, store and keys for an operator.
+func (s *Service) Diagnose(ctx context.Context, p Principal) ([]Finding, error) {
+	var findings []Finding
+	err := s.perform(ctx, &controlCall{
+		principal: p, action: ActionDiagnose,
+		work: func(ctx context.Context) error {
+			findings = append(s.diagnoseToken(ctx), s.selfTest...)
+			findings = append(findings, s.store.Diagnose(ctx)...)
+			findings = append(findings, s.startup...)
+			findings = append(findings, s.diagnoseKeys())
+			return nil
+		},
+	})
+	return findings, err
+}
+
+func (s *Service) diagnoseToken(ctx context.Context) []Finding {
+	info := s.token.Info()
+	findings := []Finding{{
+		Area: "token", Check: "identity", Severity: SeverityOK,
+		Detail: fmt.Sprintf("label %q, serial %s, %s %s, firmware %s; module %s (%s, Cryptoki %s)",
+			info.Label, info.Serial, info.Manufacturer, info.Model, info.Firmware, info.Module, info.Library, info.CryptokiVer),
+	}}
+	presence := Finding{Area: "token", Check: "presence", Severity: SeverityOK, Detail: "present and logged in"}
+	if err := s.token.Check(ctx); err != nil {
+		presence.Severity, presence.Detail = SeverityError, "the token does not answer: "+err.Error()
+		presence.Remedy = "see that the token is connected and its service runs"
+	}
+	findings = append(findings, presence, Finding{
+		Area: "token", Check: "capacity", Severity: SeverityOK,
+		Detail: fmt.Sprintf("%d sessions, at most %d bytes of blocks a call", info.Sessions, info.MaxBlockBytes),
+	})
+	for _, l := range info.Limitations {
+		findings = append(findings, Finding{Area: "token", Check: l.Name, Severity: SeverityWarning, Detail: l.Detail})
+	}
+	return findings
+}
+
+func (s *Service) diagnoseKeys() Finding {
+	now := s.snapshot.Load()
+	unavailable := 0
+	now.versions.Scan(func(_ string, v *versionEntry) bool {
+		if v.live.whyUnavailable() != "" {
+			unavailable++
+		}
+		return true
+	})
+	f := Finding{
+		Area: "keys", Check: "versions", Severity: SeverityOK,
+		Detail: fmt.Sprintf("%d keys with %d versions at revision %d", now.keys.Len(), now.versions.Len(), now.revision),
+	}
+	if unavailable > 0 {
+		f.Severity = SeverityError
+		f.Detail += fmt.Sprintf("; %d versions are unavailable", unavailable)
+		f.Remedy = "the log of the last start names them"
+	}
+	return f
+}

@@ -1,0 +1,26 @@
+package kms
+
+import "context"
+
+// markUsed makes it durable, before the first ciphertext of a version is released, that
+// the version protects something: revoking it then wants the caller's consent.
+func (s *Service) markUsed(ctx context.Context, v *versionEntry) error {
+	if v.live.used.Load() {
+		return nil
+	}
+	return s.commit(ctx, func(now *Snapshot) (*Change, error) {
+		current := now.versionByUID(v.UID)
+		if current == nil {
+			return nil, notAccessible()
+		}
+		if err := current.refuses(useSeal); err != nil {
+			return nil, noEnabledPrimary(current, err)
+		}
+		if !current.FirstUse.IsZero() {
+			return nil, nil
+		}
+		used := *current.Version
+		used.FirstUse = s.now()
+		return &Change{Versions: []*Version{&used}}, nil
+	})
+}

@@ -1,0 +1,112 @@
+package kms
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/keyholt/keyholt/kms/envelope"
+)
+
+// liveKey is what the process knows of a version's token object, and is shared by all
+// snapshots in which the version appears. The zero value knows nothing.
+type liveKey struct {
+	used        atomic.Bool            // FirstUse is durable
+	unavailable atomic.Pointer[string] // why the object cannot be used; nil: it can, as far as is known
+
+	mu      sync.Mutex
+	usable  bool             // the state of the version lets its object be used
+	checked bool             // the object passed the check value
+	mask    envelope.MaskKey // DERIVED: K1 of the version; valid while checked
+
+	quota quota // STRICT
+}
+
+// setUsable tells whether the state of the version lets its object be used. Once told
+// that it does not, the live key keeps nothing that would help to use it, and a fetch
+// that is still under way keeps nothing either.
+func (l *liveKey) setUsable(usable bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.usable = usable
+	if !usable {
+		l.mask.Wipe()
+		l.checked = false
+	}
+}
+
+// cached returns the mask key and whether the object has passed its check.
+func (l *liveKey) cached() (envelope.MaskKey, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mask, l.checked
+}
+
+// keep caches the mask key of an object that has passed its check.
+func (l *liveKey) keep(mask envelope.MaskKey) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.usable {
+		l.mask = mask
+		l.checked = true
+	}
+}
+
+// fail marks the version unavailable.
+func (l *liveKey) fail(why string) {
+	l.unavailable.Store(&why)
+	l.setUsable(false)
+}
+
+// recover takes back what fail said: an operator has enabled the version again. What
+// was wrong is noticed again when the object is next used.
+func (l *liveKey) recover() {
+	l.unavailable.Store(nil)
+	l.setUsable(true)
+}
+
+// whyUnavailable returns the empty string for a version that can be used.
+func (l *liveKey) whyUnavailable() string {
+	if why := l.unavailable.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
+// quota is a range of encryptions that were durably reserved and not used yet.
+type quota struct {
+	mu   sync.Mutex
+	left uint64
+}
+
+// The nonces of a STRICT version are 96 random bits, so SP 800-38D section 8.3 limits
+// it to 2^32 encryptions. One of them makes the check value.
+const (
+	strictLimit    = 1<<32 - 1 // encryptions of one version
+	strictRotateAt = 1 << 31   // encryptions after which the key rotates by itself
+	strictBlock    = 1 << 16   // encryptions reserved at a time; a crash wastes the rest
+)
+
+// takeEncryptions takes up to n encryptions of a STRICT version and returns how many
+// there were: fewer than n when the limit is near, none when it is reached.
+func (s *Service) takeEncryptions(ctx context.Context, v *versionEntry, n int) (int, error) {
+	quota := &v.live.quota
+	quota.mu.Lock()
+	defer quota.mu.Unlock()
+	for quota.left < uint64(n) {
+		taken, before, err := s.store.ReserveEncryptions(ctx, v.UID, s.strict.Block, s.strict.Limit)
+		if err != nil {
+			return 0, err
+		}
+		if before+taken >= s.strict.RotateAt {
+			s.rotateSoon(v.Name.Key(), v.Name.Number())
+		}
+		if taken == 0 {
+			break
+		}
+		quota.left += taken
+	}
+	granted := min(uint64(n), quota.left)
+	quota.left -= granted
+	return int(granted), nil
+}

@@ -1,0 +1,162 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+)
+
+// This file is the choke point. Every request passes through perform (control
+// operations) or performData (operations on items), and nothing is released to a
+// caller that did not come out of one of them.
+
+// controlCall is a control operation on its way through the choke point.
+type controlCall struct {
+	principal Principal
+	action    Action
+	namespace NamespaceName // zero for actions on the service as a whole
+	key       KeyName       // zero for actions on a namespace
+	resource  string        // full name, for the record
+	reason    string        // that the caller gave
+	invalid   error         // what was found wrong with the request before it came here
+	work      func(ctx context.Context) error
+}
+
+// perform authorises a control operation, does its work and records it. What is done
+// is recorded even when the caller has gone away meanwhile.
+func (s *Service) perform(ctx context.Context, c *controlCall) error {
+	err := s.admit(c.principal, c.action)
+	if err == nil && !s.permitted(ctx, s.snapshot.Load(), c.principal, c.action, c.namespace, c.key, nil) {
+		err = notAccessible()
+	}
+	if err == nil {
+		err = c.invalid
+	}
+	if err == nil {
+		err = c.work(ctx)
+	}
+	event := &Event{
+		Time: s.now(), Principal: c.principal, Action: c.action, Namespace: c.namespace,
+		Resource: c.resource, Reason: c.reason, Err: err,
+	}
+	if auditErr := s.record(ctx, event); auditErr != nil {
+		return auditErr
+	}
+	return err
+}
+
+// admit refuses callers that are nobody, and actions that are not in the table.
+func (s *Service) admit(p Principal, a Action) error {
+	if p.Method == 0 || p.Name == "" {
+		return errorf(ErrUnauthenticated, "the caller has not proved who it is")
+	}
+	if _, known := actions[a]; !known {
+		return notAccessible()
+	}
+	return nil
+}
+
+// permitted asks the authorizer; the key's labels are those of the snapshot.
+func (s *Service) permitted(
+	ctx context.Context, snapshot *Snapshot, p Principal, a Action,
+	namespace NamespaceName, key KeyName, context map[string]string,
+) bool {
+	question := Question{Principal: p, Action: a, Namespace: namespace, Key: key, Context: context}
+	if entry := snapshot.key(key); entry != nil {
+		question.Labels = entry.Labels
+	}
+	return s.authorizer.Authorize(ctx, &question).Allowed
+}
+
+// record hands an event to the auditor. It goes on when the request was cancelled:
+// what was done must be known.
+func (s *Service) record(ctx context.Context, event *Event) error {
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	if err := s.auditor.Record(ctx, event); err != nil {
+		s.log.ErrorContext(ctx, "audit record failed", slog.String("action", string(event.Action)), slog.Any("error", err))
+		return errorf(ErrAuditUnavailable, "the audit log cannot be written; without it nothing is released").because(err)
+	}
+	return nil
+}
+
+// performData takes a call on items through the choke point. Outcomes are per item;
+// the returned error is for what concerns all of them, and then none is released.
+func (s *Service) performData(ctx context.Context, c *dataCall) error {
+	err := s.admit(c.principal, c.action)
+	if err == nil {
+		err = c.invalid
+	}
+	if err == nil {
+		err = s.serve(ctx, c)
+	}
+	if err != nil {
+		c.discardAll()
+	}
+	if auditErr := s.record(ctx, c.event(s.now(), err)); auditErr != nil {
+		c.discardAll()
+		return auditErr
+	}
+	return err
+}
+
+// serve does the work of a data call: state and authorisation of each item before the
+// token is called, and again, if anything has changed meanwhile, before release.
+func (s *Service) serve(ctx context.Context, c *dataCall) error {
+	snapshot := s.snapshot.Load()
+	r := resolver{service: s, ctx: ctx, snapshot: snapshot, call: c}
+	if c.opens {
+		r.resolveOpens()
+		if err := s.openItems(ctx, c); err != nil {
+			return err
+		}
+	}
+	if c.seals != sealNever {
+		r.resolveSeals()
+		if c.fill != nil {
+			if err := c.fill(ctx); err != nil {
+				return err
+			}
+		}
+		if err := s.sealItems(ctx, c); err != nil {
+			return err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if now := s.snapshot.Load(); now != snapshot {
+		s.confirm(ctx, c, now)
+	}
+	return nil
+}
+
+// confirm is the final check under a newer snapshot: what is no longer allowed is
+// taken back.
+func (s *Service) confirm(ctx context.Context, c *dataCall, now *Snapshot) {
+	again := resolver{service: s, ctx: ctx, snapshot: now, call: c}
+	for i := range c.items {
+		it := &c.items[i]
+		if it.err == nil && c.opens {
+			it.err = again.confirm(c.openAction, useOpen, it.opened, c.openContext(it))
+		}
+		if it.err == nil && it.seals() {
+			err := again.confirm(c.sealAction, useSeal, it.sealed, c.sealContext(it))
+			it.failSeal(c, err)
+		}
+		if it.err != nil {
+			c.discard(it)
+		}
+	}
+}
+
+// notAccessible is the one error for what does not exist and what is not allowed.
+func notAccessible() *Error {
+	return errorf(ErrNotAccessible, "the key does not exist here, or you may not use it like this")
+}
+
+// concernsAll reports whether an error is no matter of single items.
+func concernsAll(err error) bool {
+	return errors.Is(err, ErrTokenUnavailable) || errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrTampered) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}

@@ -1,0 +1,192 @@
+package kms
+
+import (
+	"context"
+
+	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/kms/envelope"
+)
+
+// resolver finds the key version of each item of a call in one snapshot, and decides
+// whether the caller may use it and whether its state allows it. Items of a batch
+// mostly repeat the version of the one before, so the last answer is remembered.
+type resolver struct {
+	service  *Service
+	ctx      context.Context //nolint:containedctx // lives for one call only
+	snapshot *Snapshot
+	call     *dataCall
+
+	lastOpen struct {
+		uid     envelope.UID
+		version *versionEntry // nil: nothing is remembered
+	}
+	lastSeal struct {
+		key     KeyName
+		version *versionEntry
+	}
+}
+
+// resolveOpens finds the version that opens each item.
+func (r *resolver) resolveOpens() {
+	for i := range r.call.items {
+		if it := &r.call.items[i]; it.err == nil {
+			it.opened, it.err = r.open(it)
+		}
+	}
+}
+
+func (r *resolver) open(it *item) (*versionEntry, error) {
+	if it.blob.Kind != r.call.kind {
+		return nil, wrongKind(it.blob.Kind)
+	}
+	if it.context == nil && r.lastOpen.version != nil && r.lastOpen.uid == it.blob.UID {
+		return r.lastOpen.version, r.match(it, r.lastOpen.version)
+	}
+	version := r.snapshot.versionByUID(hsm.UID(it.blob.UID))
+	if version == nil || version.Name.Key().Namespace() != r.call.parent ||
+		!r.allowed(r.call.openAction, version.Name.Key(), r.call.openContext(it)) {
+		return nil, notAccessible()
+	}
+	if err := version.refuses(useOpen); err != nil {
+		return version, err
+	}
+	if it.context == nil {
+		r.lastOpen.uid, r.lastOpen.version = it.blob.UID, version
+	}
+	return version, r.match(it, version)
+}
+
+// match refuses a ciphertext of another key than the caller expects, and one whose
+// format is not that of the version that it names: such bytes were tampered with.
+func (r *resolver) match(it *item, version *versionEntry) error {
+	if !it.expect.IsZero() && it.expect != version.Name.Key() {
+		return errorf(ErrKeyMismatch, "the ciphertext was made by %s, not by %s", version.Name.Key(), it.expect).
+			with("key_version", version.Name.String())
+	}
+	if it.blob.Format != version.profile.format() {
+		return decryptionFailed()
+	}
+	return nil
+}
+
+// resolveSeals finds the version that seals each item that is to be sealed.
+func (r *resolver) resolveSeals() {
+	for i := range r.call.items {
+		it := &r.call.items[i]
+		if it.err != nil {
+			continue
+		}
+		name := it.under
+		if name.IsZero() && it.opened != nil {
+			name = it.opened.Name.Key()
+		}
+		version, err := r.primary(it, name)
+		if r.call.seals == sealOld && version == it.opened {
+			continue
+		}
+		it.sealed = version
+		it.failSeal(r.call, err)
+	}
+}
+
+// primary finds the primary version of a key and says whether it may seal. A version
+// that may not is returned too, for the record.
+func (r *resolver) primary(it *item, name KeyName) (*versionEntry, error) {
+	if it.context == nil && r.lastSeal.version != nil && r.lastSeal.key == name {
+		return r.lastSeal.version, nil
+	}
+	if name.Namespace() != r.call.parent || !r.allowed(r.call.sealAction, name, r.call.sealContext(it)) {
+		return nil, notAccessible()
+	}
+	key := r.snapshot.key(name)
+	if key == nil {
+		return nil, keyNotFound(name)
+	}
+	version := key.primary()
+	if version == nil {
+		return nil, errorf(ErrNoEnabledPrimary, "%s has no primary version yet", name)
+	}
+	if err := version.refuses(useSeal); err != nil {
+		return version, noEnabledPrimary(version, err)
+	}
+	if it.context == nil {
+		r.lastSeal.key, r.lastSeal.version = name, version
+	}
+	return version, nil
+}
+
+// confirm decides again whether a version that was used may have been.
+func (r *resolver) confirm(a Action, u use, used *versionEntry, context map[string]string) error {
+	version := r.snapshot.versionByUID(used.UID)
+	if version == nil || !r.allowed(a, version.Name.Key(), context) {
+		return notAccessible()
+	}
+	err := version.refuses(u)
+	if err != nil && u == useSeal {
+		return noEnabledPrimary(version, err)
+	}
+	return err
+}
+
+func (r *resolver) allowed(a Action, key KeyName, context map[string]string) bool {
+	return r.service.permitted(r.ctx, r.snapshot, r.call.principal, a, key.Namespace(), key, context)
+}
+
+// refuses says why the version cannot be used for u: its state, or its token object.
+func (v *versionEntry) refuses(u use) error {
+	if !v.State.allows(u) {
+		return v.stateError()
+	}
+	if why := v.live.whyUnavailable(); why != "" {
+		return v.unavailable(why)
+	}
+	return nil
+}
+
+func (v *versionEntry) unavailable(why string) *Error {
+	return errorf(ErrVersionUnavailable, "%s is unavailable: %s", v.Name, why).with("key_version", v.Name.String())
+}
+
+// stateError tells the state of a version that forbids what was asked for, with the
+// reason that was given for it and its time.
+func (v *versionEntry) stateError() *Error {
+	message := v.Name.String() + " is " + v.State.String() + " since " + timeText(v.StateTime)
+	if v.StateReason != "" {
+		message += ": " + v.StateReason
+	}
+	return &Error{Sentinel: states[v.State].refusal, Message: message, Metadata: map[string]string{
+		"key_version":  v.Name.String(),
+		"state":        v.State.String(),
+		"state_time":   timeText(v.StateTime),
+		"state_reason": v.StateReason,
+	}}
+}
+
+// noEnabledPrimary tells that a key cannot make new ciphertext, and why.
+func noEnabledPrimary(version *versionEntry, why error) *Error {
+	message := version.Name.Key().String() + " has no enabled primary version: " + why.Error()
+	return (&Error{Sentinel: ErrNoEnabledPrimary, Message: message, Cause: why}).
+		with("key_version", version.Name.String()).with("state", version.State.String())
+}
+
+func keyNotFound(name KeyName) *Error { return errorf(ErrKeyNotFound, "%s does not exist", name) }
+
+func decryptionFailed() *Error {
+	return errorf(ErrDecryptionFailed, "the ciphertext does not open: it was changed, or the encryption context or "+
+		"additional authenticated data is not the one it was made with")
+}
+
+func wrongKind(kind envelope.Kind) *Error {
+	if kind == envelope.KindWrappedKey {
+		return errorf(ErrCiphertextKind, "this is a wrapped data key: use UnwrapDataKeys")
+	}
+	return errorf(ErrCiphertextKind, "this is encrypted data, not a wrapped data key: use Decrypt")
+}
+
+// format is the envelope format of the ciphertexts of a profile.
+func (p Profile) format() envelope.Format {
+	if p == ProfileStrict {
+		return envelope.FormatStrict
+	}
+	return envelope.FormatDerived
+}
