@@ -1,0 +1,227 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/keyholt/keyholt/kms"
+)
+
+// Domain is the domain of every google.rpc.ErrorInfo that the service sends.
+const Domain = "keyholt"
+
+// Sentinels that only exist on the client's side of the wire.
+var (
+	// ErrInternal: the service failed in a way that it does not describe. The error's
+	// Metadata has "error_id", which the service's log carries too.
+	ErrInternal = errors.New("internal error")
+	// ErrMalformedResponse: the service's answer breaks the wire contract.
+	ErrMalformedResponse = errors.New("malformed response")
+)
+
+// Row is one line of the table of errors: what a sentinel becomes on the wire.
+type Row struct {
+	Sentinel error
+	Code     codes.Code
+	// Reason is an UPPER_SNAKE_CASE constant, unique in the table, that never changes:
+	// programs match on it.
+	Reason string
+	// When says what has happened, and Advice what the caller should do.
+	When, Advice string
+	// Retry is how long to wait before the same call is made again; 0: repeating it
+	// unchanged does not help, or needs no wait.
+	Retry time.Duration
+}
+
+// Rows returns the table of errors, in the order in which it is searched.
+func Rows() []Row {
+	rows := make([]Row, len(table))
+	copy(rows, table[:])
+	return rows
+}
+
+// table is ordered: an error that is none of the domain's own type gets the first row
+// whose sentinel it matches.
+var table = [...]Row{
+	{kms.ErrInvalidRequest, codes.InvalidArgument, "INVALID_REQUEST",
+		"A field is missing, out of range, does not parse, or is not known to the service.",
+		"Correct the fields that the violations name.", 0},
+	{kms.ErrLimitExceeded, codes.InvalidArgument, "LIMIT_EXCEEDED",
+		"The request has more items or bytes than the published limit.",
+		"Send less at once: split the batch, or encrypt locally with a data key.", 0},
+	{kms.ErrMalformedCiphertext, codes.InvalidArgument, "MALFORMED_CIPHERTEXT",
+		"The bytes are not a ciphertext of this service: too short, cut off, or of an unknown format.",
+		"Check that what was stored is sent back byte for byte.", 0},
+	{kms.ErrCiphertextKind, codes.InvalidArgument, "WRONG_CIPHERTEXT_KIND",
+		"A wrapped data key was given to Decrypt or ReEncrypt, or encrypted data to UnwrapDataKeys or RewrapDataKeys.",
+		"Use the method that belongs to the ciphertext.", 0},
+	{kms.ErrRequestIDReused, codes.InvalidArgument, "REQUEST_ID_REUSED",
+		"The request id belongs to an earlier call with other fields.",
+		"Use a new request id for a new request.", 0},
+	{kms.ErrDecryptionFailed, codes.InvalidArgument, "DECRYPTION_FAILED",
+		"Authentication failed: the ciphertext was changed, or the encryption context or additional " +
+			"authenticated data differ from those it was made with. Which of them is not told.",
+		"Give exactly the context and data of the encryption; check the ciphertext's integrity.", 0},
+
+	{kms.ErrUnauthenticated, codes.Unauthenticated, "UNAUTHENTICATED",
+		"The caller has not proved who it is, or its certificate has expired.",
+		"Connect with a client certificate that the service trusts, or through its unix socket.", 0},
+	{kms.ErrNotAccessible, codes.PermissionDenied, "NOT_ACCESSIBLE",
+		"The namespace, key or version does not exist, the ciphertext belongs to another namespace, or the " +
+			"caller may not do this. All look the same, so that nothing can be learned.",
+		"Check the name and the namespace; ask an administrator for access.", 0},
+
+	{kms.ErrNamespaceNotFound, codes.NotFound, "NAMESPACE_NOT_FOUND",
+		"The namespace does not exist.",
+		"Check the name, or create the namespace.", 0},
+	{kms.ErrKeyNotFound, codes.NotFound, "KEY_NOT_FOUND",
+		"The key does not exist.",
+		"Check the name, or create the key.", 0},
+	{kms.ErrVersionNotFound, codes.NotFound, "KEY_VERSION_NOT_FOUND",
+		"The key version does not exist.",
+		"List the versions of the key.", 0},
+	{kms.ErrNamespaceExists, codes.AlreadyExists, "NAMESPACE_EXISTS",
+		"A namespace of that name exists already.",
+		"Use it, or choose another name.", 0},
+	{kms.ErrKeyExists, codes.AlreadyExists, "KEY_EXISTS",
+		"A key of that name exists already; nothing was changed.",
+		"Use it, rotate it, or choose another name. To make a repeated call safe give it a request id.", 0},
+
+	{kms.ErrKeyMismatch, codes.FailedPrecondition, "KEY_MISMATCH",
+		"The ciphertext was made by another key than the request names.",
+		"Name the right key, or none.", 0},
+	{kms.ErrVersionCreating, codes.FailedPrecondition, "KEY_VERSION_CREATING",
+		"The HSM object of the key version is not confirmed yet.",
+		"Try again shortly; if it stays so, ask an operator.", time.Second},
+	{kms.ErrVersionDisabled, codes.FailedPrecondition, "KEY_VERSION_DISABLED",
+		"The key version is disabled. The metadata says since when and why.",
+		"Enable the version, or rotate the key.", 0},
+	{kms.ErrVersionRevoked, codes.FailedPrecondition, "KEY_VERSION_REVOKED",
+		"The key version was revoked and never works again. The metadata says since when and why.",
+		"Restore the data from elsewhere; protect new data with another version.", 0},
+	{kms.ErrVersionUnavailable, codes.FailedPrecondition, "KEY_VERSION_UNAVAILABLE",
+		"The HSM object of the key version is missing, or is not the one that was made for it.",
+		"Ask an operator: the token's contents do not belong to this store.", 0},
+	{kms.ErrNoEnabledPrimary, codes.FailedPrecondition, "NO_ENABLED_PRIMARY",
+		"The key has no enabled primary version, so nothing new can be protected with it.",
+		"Rotate the key, or enable its primary version.", 0},
+	{kms.ErrTransition, codes.FailedPrecondition, "STATE_TRANSITION_NOT_ALLOWED",
+		"The version's state does not lead to the one asked for.",
+		"Read the version; no state leads out of REVOKED.", 0},
+	{kms.ErrDataLoss, codes.FailedPrecondition, "DATA_LOSS_NOT_ACCEPTED",
+		"The version was used: what it protects is lost when it is revoked, and the caller has not accepted that.",
+		"Rotate and rewrap first, or set data_loss_accepted.", 0},
+	{kms.ErrEncryptionLimit, codes.FailedPrecondition, "ENCRYPTION_LIMIT_REACHED",
+		"A STRICT key version has made as many ciphertexts as its nonces allow.",
+		"Rotate the key.", 0},
+	{kms.ErrUnsupported, codes.FailedPrecondition, "UNSUPPORTED_BY_TOKEN",
+		"The HSM cannot do it.",
+		"Use another protection profile or another HSM; Diagnose tells what this one can do.", 0},
+	{kms.ErrTokenRefused, codes.FailedPrecondition, "TOKEN_REFUSED",
+		"The HSM forbids this use of the key although the metadata allows it: it was switched off behind the " +
+			"service's back.",
+		"Ask an operator to find out who did it; disabling and enabling the version switches it on again.", 0},
+
+	{kms.ErrEtagMismatch, codes.Aborted, "ETAG_MISMATCH",
+		"The resource has changed since the caller read it; nothing was done.",
+		"Read it again, and repeat the change with the new etag.", 0},
+	{kms.ErrConflict, codes.Aborted, "CONFLICT",
+		"Another change came between; nothing was done.",
+		"Repeat the call.", 50 * time.Millisecond},
+
+	{kms.ErrOverloaded, codes.ResourceExhausted, "OVERLOADED",
+		"Too much is under way; nothing was begun.",
+		"Repeat the call after the delay in RetryInfo, later each time.", 250 * time.Millisecond},
+	{kms.ErrTokenUnavailable, codes.Unavailable, "TOKEN_UNAVAILABLE",
+		"The HSM does not answer.",
+		"Repeat the call; the service reconnects by itself.", time.Second},
+	{kms.ErrStoreUnavailable, codes.Unavailable, "STORE_UNAVAILABLE",
+		"The metadata store cannot be read or written. A change may or may not have been made.",
+		"Repeat the call with the same request id; if it stays so, ask an operator.", time.Second},
+	{kms.ErrAuditUnavailable, codes.Unavailable, "AUDIT_UNAVAILABLE",
+		"The audit log cannot be written; without it nothing is released.",
+		"Repeat the call; if it stays so, ask an operator to look at the log's disk.", time.Second},
+	{kms.ErrShuttingDown, codes.Unavailable, "SHUTTING_DOWN",
+		"The service is draining.",
+		"Repeat the call: another instance, or the next start, answers it.", time.Second},
+	{kms.ErrStoreLocked, codes.Unavailable, "STORE_LOCKED",
+		"Another process has the store open.",
+		"Ask an operator: two services point at one store.", 0},
+	{kms.ErrTampered, codes.DataLoss, "METADATA_TAMPERED",
+		"A row of the store does not carry the seal it should.",
+		"Ask an operator to restore the store from a backup, and to find out who changed it.", 0},
+
+	{context.Canceled, codes.Canceled, "CANCELED",
+		"The caller went away before the answer was ready.",
+		"None: the caller asked for it.", 0},
+	{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED",
+		"The deadline passed before the answer was ready. A change may or may not have been made.",
+		"Repeat the call with the same request id, and with more time or fewer items.", 0},
+	{ErrInternal, codes.Internal, "INTERNAL",
+		"An error that the service does not describe to callers.",
+		"Give an operator the error_id of the metadata: the service's log carries it.", 0},
+}
+
+// rowOf finds the row of an error, and the domain's error if it is one. An error
+// without a row has that of ErrInternal, and no domain error.
+func rowOf(err error) (*Row, *kms.Error) {
+	var e *kms.Error
+	if errors.As(err, &e) {
+		if row := rowOfSentinel(e.Sentinel); row != nil {
+			return row, e
+		}
+		return internalRow(), nil
+	}
+	for i := range table {
+		if errors.Is(err, table[i].Sentinel) {
+			return &table[i], nil
+		}
+	}
+	return internalRow(), nil
+}
+
+func rowOfSentinel(sentinel error) *Row {
+	for i := range table {
+		if table[i].Sentinel == sentinel {
+			return &table[i]
+		}
+	}
+	return nil
+}
+
+func rowOfReason(reason string) *Row {
+	for i := range table {
+		if table[i].Reason == reason {
+			return &table[i]
+		}
+	}
+	return nil
+}
+
+func internalRow() *Row { return &table[len(table)-1] }
+
+// Reason is the reason of an error as the wire would carry it, for logs and audit
+// records. It is empty for nil.
+func Reason(err error) string {
+	if err == nil {
+		return ""
+	}
+	row, _ := rowOf(err)
+	return row.Reason
+}
+
+// Advice says what a caller who got the error should do. It is empty for nil and for
+// errors that are not in the table, such as those of the transport.
+func Advice(err error) string {
+	if err == nil {
+		return ""
+	}
+	row, _ := rowOf(err)
+	if row.Sentinel == ErrInternal && !errors.Is(err, ErrInternal) {
+		return ""
+	}
+	return row.Advice
+}
