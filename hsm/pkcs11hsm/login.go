@@ -1,0 +1,113 @@
+package pkcs11hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+// login is the state of the one login that a process has with a token. Its session
+// is the anchor: it stays open as long as the token, so that the login does not end
+// with the last session of the pool, and session objects are made in it, since they
+// end with the session that made them.
+type login struct {
+	sem     chan struct{} // has room for one: parallel tries could lock the PIN
+	anchor  *session      // guarded by sem
+	refused bool          // the token refused the PIN; guarded by sem
+}
+
+// logIn logs in unless the process is logged in already. After a refusal of the
+// PIN it never tries again. Errors of the module are callErrors; the caller decides
+// what a refusal means.
+func (t *Token) logIn(ctx context.Context) error {
+	select {
+	case t.login.sem <- struct{}{}:
+		defer func() { <-t.login.sem }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if t.login.refused {
+		return fmt.Errorf("%w: the token refused the PIN before", hsm.ErrLoginLost)
+	}
+	if done, err := t.checkAnchor(ctx); done || err != nil {
+		return err
+	}
+	pin, err := t.cfg.PIN()
+	if err != nil {
+		return fmt.Errorf("%w: the PIN cannot be read: %w", hsm.ErrLoginLost, err)
+	}
+	t.module.calls.RLock()
+	rv := t.module.lib.login(t.login.anchor.handle, pkcs11.CKU_USER, pin)
+	t.module.calls.RUnlock()
+	clear(pin)
+	// Whatever the handles were, they are not what they were in another login.
+	t.handles.reset()
+	err = check("C_Login", rv)
+	if isCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
+		return nil
+	}
+	if c, ok := classOf(err); ok && c == classPIN {
+		t.login.refused = true
+	}
+	return err
+}
+
+// checkAnchor makes sure that the anchor session exists; done tells that it is
+// logged in.
+func (t *Token) checkAnchor(ctx context.Context) (done bool, err error) {
+	if anchor := t.login.anchor; anchor != nil {
+		t.module.calls.RLock()
+		err := newCallError("C_GetSessionInfo", pkcs11.CKR_SESSION_HANDLE_INVALID)
+		if anchor.epoch == t.module.epoch {
+			e := t.state(anchor)
+			if e == nil {
+				t.module.calls.RUnlock()
+				return true, nil
+			}
+			errors.As(e, &err)
+		}
+		t.module.calls.RUnlock()
+		if err.class == classLogin {
+			return false, nil
+		}
+		anchor.dead = true
+		t.handles.dropSessionKeys()
+	}
+	t.login.anchor, err = t.openSession(ctx)
+	return false, err
+}
+
+// relogIn logs in after a login was lost.
+func (t *Token) relogIn(ctx context.Context) error {
+	err := t.logIn(ctx)
+	if c, ok := classOf(err); ok && c == classPIN {
+		t.log.ErrorContext(ctx, "login to the token was lost and the PIN was refused; it will not be tried again",
+			"error", err)
+		return fmt.Errorf("%w: %v", hsm.ErrLoginLost, err)
+	}
+	if err == nil {
+		t.log.WarnContext(ctx, "login to the token was lost and is restored")
+	}
+	return err
+}
+
+// withAnchor runs f with the anchor session, to itself. The caller holds
+// module.calls.
+func (t *Token) withAnchor(ctx context.Context, f func(anchor *session) error) error {
+	select {
+	case t.login.sem <- struct{}{}:
+		defer func() { <-t.login.sem }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	anchor := t.login.anchor
+	if anchor == nil || anchor.epoch != t.module.epoch || t.state(anchor) != nil {
+		// Logging in again opens the anchor anew.
+		return newCallError("C_GetSessionInfo", ckrNotLoggedIn)
+	}
+	return f(anchor)
+}

@@ -1,0 +1,189 @@
+package pkcs11hsm
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+// lockObjects takes the one lock around creating and destroying objects, which
+// modules do concurrently at their peril (SoftHSM2 issue 573).
+func (t *Token) lockObjects(ctx context.Context) (unlock func(), err error) {
+	select {
+	case t.module.objects <- struct{}{}:
+		return func() { <-t.module.objects }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Keys implements [hsm.Objects].
+func (t *Token) Keys(ctx context.Context) ([]hsm.Object, error) {
+	var objects []hsm.Object
+	err := t.do(ctx, func(s *session) error {
+		keys, err := search{t, s}.keys(nil)
+		if err != nil {
+			return err
+		}
+		t.handles.replace(tabulate(keys))
+		objects = make([]hsm.Object, 0, len(keys))
+		for _, k := range keys {
+			uid, _ := k.attributes.uid()
+			objects = append(objects, k.attributes.object(uid))
+		}
+		return nil
+	})
+	return objects, err
+}
+
+// Key implements [hsm.Objects].
+func (t *Token) Key(ctx context.Context, uid hsm.UID) (hsm.Object, error) {
+	var object hsm.Object
+	err := t.do(ctx, func(s *session) error {
+		keys, err := search{t, s}.keys(&uid)
+		if err != nil {
+			return err
+		}
+		switch len(keys) {
+		case 0:
+			if k, ok := t.handles.get(uid); ok && !k.sessionKey {
+				t.handles.remove(uid)
+			}
+			return fmt.Errorf("%w: %s", hsm.ErrKeyNotFound, uid)
+		case 1:
+			t.handles.put(uid, tabulate(keys)[uid])
+			object = keys[0].attributes.object(uid)
+			return nil
+		default:
+			return fmt.Errorf("%w: %d objects of the token have the UID %s", hsm.ErrKeyNotPermitted, len(keys), uid)
+		}
+	})
+	return object, err
+}
+
+// SetUsable implements [hsm.Objects].
+func (t *Token) SetUsable(ctx context.Context, uid hsm.UID, usable bool) error {
+	if !t.info.UsageSwitch {
+		return fmt.Errorf("%w: usage attributes cannot be switched", hsm.ErrUnsupported)
+	}
+	return t.withHandle(ctx, uid, func(s *session, k keyHandle) error {
+		if k.spec == 0 {
+			return fmt.Errorf("%w: %s was not made by this software", hsm.ErrUnsupported, uid)
+		}
+		err := t.module.ctx.SetAttributeValue(pkcs11.SessionHandle(s.handle), pkcs11.ObjectHandle(k.handle),
+			usageTemplate(k.spec, usable))
+		if err != nil {
+			return wrap("C_SetAttributeValue", err)
+		}
+		set, err := search{t, s}.attributes(k.handle, objectAttributes)
+		if err != nil {
+			return err
+		}
+		if set.is(pkcs11.CKA_ENCRYPT) != usable || set.is(pkcs11.CKA_DECRYPT) != (usable && k.spec == hsm.AES256GCM) {
+			return fmt.Errorf("%w: the token did not keep the usage attributes", hsm.ErrUnsupported)
+		}
+		return nil
+	})
+}
+
+// DestroyKey implements [hsm.Objects]. Should several objects have the UID, all of
+// them go.
+func (t *Token) DestroyKey(ctx context.Context, uid hsm.UID) error {
+	unlock, err := t.lockObjects(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	begun := false // an object was there, and may be gone when f runs again
+	return t.do(ctx, func(s *session) error {
+		if k, ok := t.handles.get(uid); ok && k.sessionKey {
+			t.handles.remove(uid)
+			return t.destroy(s, k.handle)
+		}
+		q := search{t, s}
+		keys, err := q.keys(&uid)
+		if err != nil {
+			return err
+		}
+		if len(keys) == 0 && !begun {
+			return fmt.Errorf("%w: %s", hsm.ErrKeyNotFound, uid)
+		}
+		begun = true
+		t.handles.remove(uid)
+		for _, k := range keys {
+			if err := t.destroy(s, k.handle); err != nil {
+				return err
+			}
+		}
+		// A module may report success and keep the object (SoftHSM2 issue 903).
+		if keys, err = q.keys(&uid); err != nil {
+			return err
+		}
+		if len(keys) != 0 {
+			return fmt.Errorf("%w: C_DestroyObject succeeded but the object %s is still there", hsm.ErrUnavailable, uid)
+		}
+		return nil
+	})
+}
+
+// destroy is C_DestroyObject. The caller holds the objects lock and module.calls.
+func (t *Token) destroy(s *session, h objectHandle) error {
+	return wrap("C_DestroyObject",
+		t.module.ctx.DestroyObject(pkcs11.SessionHandle(s.handle), pkcs11.ObjectHandle(h)))
+}
+
+// ImportSessionKey implements [hsm.Objects].
+func (t *Token) ImportSessionKey(ctx context.Context, uid hsm.UID, spec hsm.KeySpec, value []byte) error {
+	if len(value) != keyBytes {
+		return fmt.Errorf("%w: a key of %d bytes", hsm.ErrArgument, len(value))
+	}
+	if err := t.checkSpec(spec); err != nil {
+		return err
+	}
+	if !t.info.SessionKeys {
+		return fmt.Errorf("%w: session keys", hsm.ErrUnsupported)
+	}
+	unlock, err := t.lockObjects(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return t.do(ctx, func(s *session) error {
+		keys, err := search{t, s}.keys(&uid)
+		if err != nil {
+			return err
+		}
+		if _, known := t.handles.get(uid); known || len(keys) != 0 {
+			return fmt.Errorf("%w: %s", hsm.ErrKeyExists, uid)
+		}
+		return t.withAnchor(ctx, func(anchor *session) error {
+			h, err := t.createSessionKey(anchor, uid, spec, value)
+			if err != nil {
+				return err
+			}
+			t.handles.put(uid, keyHandle{handle: h, spec: spec, sessionKey: true})
+			return nil
+		})
+	})
+}
+
+// createSessionKey makes a session object of a known value, which ends with s.
+func (t *Token) createSessionKey(s *session, uid hsm.UID, spec hsm.KeySpec, value []byte) (objectHandle, error) {
+	template := append(t.dialect.keyTemplate(spec, uid, "", false), pkcs11.NewAttribute(pkcs11.CKA_VALUE, value))
+	h, err := t.module.ctx.CreateObject(pkcs11.SessionHandle(s.handle), template)
+	return objectHandle(h), wrap("C_CreateObject", err)
+}
+
+// checkSpec tells a specification that does not exist from one that this token lacks.
+func (t *Token) checkSpec(spec hsm.KeySpec) error {
+	if _, ok := specMechanism(spec); !ok {
+		return fmt.Errorf("%w: key specification %d", hsm.ErrArgument, spec)
+	}
+	if !t.info.Supports(spec) {
+		return fmt.Errorf("%w: %s", hsm.ErrUnsupported, spec)
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package pkcs11hsm
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// errPoolClosed is what acquire returns after close.
+var errPoolClosed = errors.New("session pool is closed")
+
+// pool is a bounded set of things that are expensive to open and may be used by one
+// goroutine at a time: PKCS#11 sessions. It hands out the one that came back last,
+// so that unneeded ones stay idle and a warm one is reused. A thing that was
+// poisoned, or that belongs to an older generation, is closed instead of being
+// handed out again, and another is opened when it is needed.
+type pool[S any] struct {
+	open  func(context.Context) (S, error)
+	close func(S)
+
+	slots  chan struct{} // one element for each thing in use
+	closed chan struct{} // closed by shut
+
+	mu         sync.Mutex
+	idle       []S
+	generation uint64
+	isClosed   bool
+}
+
+// lease is the right to use one thing until release.
+type lease[S any] struct {
+	pool       *pool[S]
+	value      S
+	generation uint64
+	poisoned   bool
+}
+
+// newPool returns a pool of at most size things. open and close are called from the
+// goroutine that needs them.
+func newPool[S any](size int, open func(context.Context) (S, error), closeOne func(S)) *pool[S] {
+	return &pool[S]{
+		open:   open,
+		close:  closeOne,
+		slots:  make(chan struct{}, size),
+		closed: make(chan struct{}),
+	}
+}
+
+// fill opens things one after another until the pool holds size of them. It returns
+// how many it holds and the error that stopped it.
+func (p *pool[S]) fill(ctx context.Context) (int, error) {
+	for n := range cap(p.slots) {
+		s, err := p.open(ctx)
+		if err != nil {
+			return n, err
+		}
+		p.mu.Lock()
+		p.idle = append(p.idle, s)
+		p.mu.Unlock()
+	}
+	return cap(p.slots), nil
+}
+
+// shrink lowers the number of things to n for good. It must come before the first
+// acquire.
+func (p *pool[S]) shrink(n int) { p.slots = make(chan struct{}, n) }
+
+// acquire waits for a thing. Its errors are ctx's, errPoolClosed, and those of open.
+func (p *pool[S]) acquire(ctx context.Context) (lease[S], error) {
+	if err := ctx.Err(); err != nil {
+		return lease[S]{}, err
+	}
+	select {
+	case <-p.closed:
+		return lease[S]{}, errPoolClosed
+	default:
+	}
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return lease[S]{}, ctx.Err()
+	case <-p.closed:
+		return lease[S]{}, errPoolClosed
+	}
+	p.mu.Lock()
+	if p.isClosed {
+		p.mu.Unlock()
+		<-p.slots
+		return lease[S]{}, errPoolClosed
+	}
+	l := lease[S]{pool: p, generation: p.generation}
+	if n := len(p.idle); n > 0 {
+		l.value = p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		return l, nil
+	}
+	p.mu.Unlock()
+	s, err := p.open(ctx)
+	if err != nil {
+		<-p.slots
+		return lease[S]{}, err
+	}
+	l.value = s
+	return l, nil
+}
+
+// poison makes release close the thing instead of keeping it.
+func (l *lease[S]) poison() { l.poisoned = true }
+
+// release gives the thing back. It is called exactly once.
+func (l *lease[S]) release() {
+	p := l.pool
+	p.mu.Lock()
+	keep := !l.poisoned && !p.isClosed && l.generation == p.generation
+	if keep {
+		p.idle = append(p.idle, l.value)
+	}
+	p.mu.Unlock()
+	if !keep {
+		p.close(l.value)
+	}
+	<-p.slots
+}
+
+// invalidate begins a new generation if generation is still the current one: what
+// is idle is closed, what is in use is closed when it comes back. It reports
+// whether it did, so that many who see the same loss cause one renewal.
+func (p *pool[S]) invalidate(generation uint64) bool {
+	p.mu.Lock()
+	if p.generation != generation || p.isClosed {
+		p.mu.Unlock()
+		return false
+	}
+	p.generation++
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, s := range idle {
+		p.close(s)
+	}
+	return true
+}
+
+// current is the current generation.
+func (p *pool[S]) current() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.generation
+}
+
+// shut refuses new leases, waits for those out to come back, and closes everything.
+// Only the first call does anything.
+func (p *pool[S]) shut() {
+	p.mu.Lock()
+	if p.isClosed {
+		p.mu.Unlock()
+		return
+	}
+	p.isClosed = true
+	p.mu.Unlock()
+	close(p.closed)
+	for range cap(p.slots) {
+		p.slots <- struct{}{}
+	}
+	for _, s := range p.idle {
+		p.close(s)
+	}
+	p.idle = nil
+}

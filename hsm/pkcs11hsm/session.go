@@ -1,0 +1,63 @@
+package pkcs11hsm
+
+import (
+	"context"
+
+	"github.com/miekg/pkcs11"
+)
+
+// session is one PKCS#11 session and the buffers that belong to whoever uses it.
+type session struct {
+	handle sessionHandle
+	epoch  uint64 // of the module when the session was opened
+	dead   bool   // the module says that there is no such session
+
+	input []byte    // flat input of GCM items; wiped after use
+	items []gcmItem // GCM items
+}
+
+// openSession opens a read-write session. It is not logged in by itself: a login
+// covers all sessions that the process has with a token.
+func (t *Token) openSession(context.Context) (*session, error) {
+	t.module.calls.RLock()
+	defer t.module.calls.RUnlock()
+	h, err := t.module.ctx.OpenSession(t.module.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return nil, wrap("C_OpenSession", err)
+	}
+	return &session{handle: sessionHandle(h), epoch: t.module.epoch}, nil
+}
+
+// closeSession closes a session unless its handle may by now be another's.
+func (t *Token) closeSession(s *session) {
+	t.module.calls.RLock()
+	defer t.module.calls.RUnlock()
+	if !s.dead && s.epoch == t.module.epoch {
+		_ = t.module.ctx.CloseSession(pkcs11.SessionHandle(s.handle))
+	}
+}
+
+// state asks whether the session exists and is logged in as the user. The caller
+// holds module.calls.
+func (t *Token) state(s *session) error {
+	state, rv := t.module.lib.sessionState(s.handle)
+	if err := check("C_GetSessionInfo", rv); err != nil {
+		return err
+	}
+	if state != pkcs11.CKS_RW_USER_FUNCTIONS {
+		return newCallError("C_GetSessionInfo", ckrNotLoggedIn)
+	}
+	return nil
+}
+
+// diagnose asks the session and the token what a return code that can mean anything
+// did mean. The caller holds module.calls.
+func (t *Token) diagnose(s *session, e *callError) *callError {
+	if err := t.state(s); err != nil {
+		return err.(*callError) //nolint:errorlint // state returns nothing else
+	}
+	if _, err := t.module.ctx.GetTokenInfo(t.module.slot); err != nil {
+		return wrap("C_GetTokenInfo", err).(*callError) //nolint:errorlint // wrap returns nothing else
+	}
+	return e.as(classFailed, e.err)
+}

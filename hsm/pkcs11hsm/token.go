@@ -1,0 +1,196 @@
+package pkcs11hsm
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+// Token is one logged-in token of a PKCS#11 module. It implements [hsm.Token].
+type Token struct {
+	cfg  Config
+	want selector
+	log  *slog.Logger
+
+	module  *attachment
+	login   login
+	pool    *pool[*session]
+	handles *handleTable
+	outage  outage
+
+	// What the probe found; not changed afterwards.
+	info      hsm.Info
+	dialect   dialect
+	nonceless bool // C_EncryptInit for GCM takes no nonce
+
+	blockBytes atomic.Int64 // most bytes of one EncryptBlocks crossing
+	gcmCost    atomic.Int64 // mean nanoseconds of one GCM item
+
+	life  sync.RWMutex // held for reading by calls, for writing by the end of Close
+	close sync.Once
+}
+
+var _ hsm.Token = (*Token)(nil)
+
+// Open loads and initialises the module, finds the token, logs in with one try, opens
+// the session pool, and probes what the token can do.
+//
+// Errors: hsm.ErrArgument for the configuration; hsm.ErrModule, hsm.ErrTokenNotFound,
+// hsm.ErrPINIncorrect, hsm.ErrPINLocked; hsm.ErrUnsupported, as [*MissingError], for
+// a token that cannot do what is needed; hsm.ErrUnavailable.
+func Open(ctx context.Context, cfg Config) (*Token, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	want := selector{label: cfg.TokenLabel, serial: cfg.TokenSerial}
+	module, err := modules.attach(cfg.Module, cfg.InitArgs, want)
+	if err != nil {
+		return nil, err
+	}
+	t := &Token{
+		cfg:     cfg,
+		want:    want,
+		log:     cfg.Logger,
+		module:  module,
+		login:   login{sem: make(chan struct{}, 1)},
+		handles: newHandleTable(),
+	}
+	t.blockBytes.Store(int64(cfg.MaxBlockBytes))
+	t.gcmCost.Store(int64(firstGCMCost))
+	t.pool = newPool(t.poolSize(), t.openSession, t.closeSession)
+	if err := t.start(ctx); err != nil {
+		_ = t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// otherSessions are those that a token needs beside the pool: the anchor, and two
+// of crypto11.
+const otherSessions = 3
+
+// poolSize is the configured size, or less where the token allows fewer sessions.
+func (t *Token) poolSize() int {
+	for _, limit := range []uint{t.module.token.MaxSessionCount, t.module.token.MaxRwSessionCount} {
+		if limit == pkcs11.CK_EFFECTIVELY_INFINITE || limit == pkcs11.CK_UNAVAILABLE_INFORMATION {
+			continue
+		}
+		if room := int(min(limit, 1<<20)) - otherSessions; room < t.cfg.Sessions {
+			t.cfg.Sessions = max(1, room)
+		}
+	}
+	return t.cfg.Sessions
+}
+
+// start logs in, fills the pool and probes. The login comes first and alone: a wrong
+// PIN is tried once.
+func (t *Token) start(ctx context.Context) error {
+	if err := t.logIn(ctx); err != nil {
+		return err
+	}
+	if opened, err := t.pool.fill(ctx); err != nil {
+		if opened == 0 || !isCode(err, pkcs11.CKR_SESSION_COUNT) {
+			return err
+		}
+		t.log.WarnContext(ctx, "the token allows fewer sessions than configured",
+			"sessions", opened, "configured", t.cfg.Sessions)
+		t.cfg.Sessions = opened
+		t.pool.shrink(opened)
+	}
+	if err := t.probe(ctx); err != nil {
+		return err
+	}
+	// The one enumeration at start.
+	_, err := t.Keys(ctx)
+	return err
+}
+
+// Info implements [hsm.Token].
+func (t *Token) Info() hsm.Info {
+	info := t.info
+	info.MaxBlockBytes = t.maxBlockBytes()
+	info.Mechanisms = slices.Clone(info.Mechanisms)
+	info.Specs = slices.Clone(info.Specs)
+	info.Limitations = slices.Clone(info.Limitations)
+	return info
+}
+
+// Check implements [hsm.Token]: C_GetSessionInfo and C_GetTokenInfo. Like every
+// call it repairs what it finds lost.
+func (t *Token) Check(ctx context.Context) error {
+	return t.do(ctx, func(s *session) error {
+		if err := t.state(s); err != nil {
+			return err
+		}
+		_, err := t.module.ctx.GetTokenInfo(t.module.slot)
+		return wrap("C_GetTokenInfo", err)
+	})
+}
+
+// maxRandomBytes is the most bytes of one C_GenerateRandom.
+const maxRandomBytes = 4096
+
+// Random implements [hsm.Random].
+func (t *Token) Random(ctx context.Context, p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), maxRandomBytes)
+		err := t.do(ctx, func(s *session) error {
+			return check("C_GenerateRandom", t.module.lib.random(s.handle, p[:n]))
+		})
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return ctx.Err()
+}
+
+// Close implements [hsm.Token]. The login ends unless another Token of this process
+// has the same token open, and the module ends with its last token.
+func (t *Token) Close() error {
+	t.close.Do(func() {
+		t.pool.shut()
+		t.life.Lock() // calls that wait or repair have returned
+		defer t.life.Unlock()
+		modules.detach(t.module, t.endLogin)
+	})
+	return nil
+}
+
+// endLogin logs out if last, and closes the anchor. The caller holds module.calls
+// for writing.
+func (t *Token) endLogin(last bool) {
+	anchor := t.login.anchor
+	if anchor == nil || anchor.dead || anchor.epoch != t.module.epoch {
+		return
+	}
+	handle := pkcs11.SessionHandle(anchor.handle)
+	if last {
+		_ = t.module.ctx.Logout(handle)
+	}
+	_ = t.module.ctx.CloseSession(handle)
+}
+
+// MissingError says what a token lacks without which it is of no use. It matches
+// hsm.ErrUnsupported.
+type MissingError struct {
+	// What is the name of a mechanism or attribute, such as "CKM_AES_ECB".
+	What string
+	// Why is what it is needed for, and what to do.
+	Why string
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%v: %s: %s", hsm.ErrUnsupported, e.What, e.Why)
+}
+
+// Unwrap makes the error match hsm.ErrUnsupported.
+func (e *MissingError) Unwrap() error { return hsm.ErrUnsupported }
