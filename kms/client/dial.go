@@ -131,14 +131,16 @@ func (p *Profile) transportCredentials() (credentials.TransportCredentials, erro
 	if p.IsUnix() {
 		return insecure.NewCredentials(), nil
 	}
-	config, err := p.tlsConfig()
+	config, err := p.TLSConfig()
 	if err != nil {
 		return nil, err
 	}
 	return credentials.NewTLS(config), nil
 }
 
-func (p *Profile) tlsConfig() (*tls.Config, error) {
+// TLSConfig reads the credential files of a profile for TCP. The server's name is set if
+// the profile says one; else whoever dials sets it from the address.
+func (p *Profile) TLSConfig() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, ServerName: p.ServerName}
 	if p.CAFile != "" {
 		text, err := os.ReadFile(p.CAFile)

@@ -131,11 +131,21 @@ func (p *Profile) validateUnix() error {
 	return nil
 }
 
+// Endpoint is the address in package net's terms: "unix" and a path, or "tcp" and
+// host:port. It is meaningful for a valid profile.
+func (p *Profile) Endpoint() (network, address string) {
+	if p.IsUnix() {
+		return "unix", strings.TrimPrefix(p.Address, unixScheme+"//")
+	}
+	if rest, ok := strings.CutPrefix(p.Address, dnsScheme); ok {
+		return "tcp", rest[strings.LastIndex(rest, "/")+1:] // dns://resolver/host:port and dns:host:port
+	}
+	return "tcp", p.Address
+}
+
 func (p *Profile) validateTLS() error {
-	endpoint := p.Address
-	if rest, ok := strings.CutPrefix(endpoint, dnsScheme); ok {
-		endpoint = rest[strings.LastIndex(rest, "/")+1:] // dns://resolver/host:port and dns:host:port
-	} else if scheme, _, found := strings.Cut(endpoint, "://"); found {
+	_, endpoint := p.Endpoint()
+	if scheme, _, found := strings.Cut(endpoint, "://"); found {
 		return fmt.Errorf("%w: address: scheme %q is not known, use host:port, dns:///host:port or unix:///path",
 			ErrProfile, scheme)
 	}

@@ -1,0 +1,79 @@
+package client
+
+import (
+	"context"
+
+	"github.com/keyholt/keyholt/kms"
+	"github.com/keyholt/keyholt/kms/wire"
+	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
+)
+
+func (a api) CreateNamespace(ctx context.Context, _ kms.Principal, name kms.NamespaceName) (*kms.Namespace, error) {
+	return call(ctx, a.c.keys.CreateNamespace, wire.EncodeCreateNamespaceRequest(name), wire.DecodeNamespace)
+}
+
+func (a api) GetNamespace(ctx context.Context, _ kms.Principal, name kms.NamespaceName) (*kms.Namespace, error) {
+	return call(ctx, a.c.keys.GetNamespace, wire.EncodeGetNamespaceRequest(name), wire.DecodeNamespace)
+}
+
+func (a api) ListNamespaces(ctx context.Context, _ kms.Principal, page kms.Page) (*kms.NamespaceList, error) {
+	return call(ctx, a.c.keys.ListNamespaces, wire.EncodeListNamespacesRequest(page),
+		wire.DecodeListNamespacesResponse)
+}
+
+func (a api) CreateKey(ctx context.Context, _ kms.Principal, r *kms.CreateKeyRequest) (*kms.KeyInfo, error) {
+	return call(ctx, a.c.keys.CreateKey, wire.EncodeCreateKeyRequest(r), wire.DecodeKey)
+}
+
+func (a api) GetKey(ctx context.Context, _ kms.Principal, name kms.KeyName) (*kms.KeyInfo, error) {
+	return call(ctx, a.c.keys.GetKey, wire.EncodeGetKeyRequest(name), wire.DecodeKey)
+}
+
+func (a api) ListKeys(ctx context.Context, _ kms.Principal, parent kms.NamespaceName, page kms.Page,
+) (*kms.KeyList, error) {
+	return call(ctx, a.c.keys.ListKeys, wire.EncodeListKeysRequest(parent, page), wire.DecodeListKeysResponse)
+}
+
+func (a api) UpdateKey(ctx context.Context, _ kms.Principal, r *kms.UpdateKeyRequest) (*kms.KeyInfo, error) {
+	return call(ctx, a.c.keys.UpdateKey, wire.EncodeUpdateKeyRequest(r), wire.DecodeKey)
+}
+
+func (a api) RotateKey(ctx context.Context, _ kms.Principal, name kms.KeyName, requestID string,
+) (*kms.RotateKeyResult, error) {
+	return call(ctx, a.c.keys.RotateKey, wire.EncodeRotateKeyRequest(name, requestID), wire.DecodeRotateKeyResponse)
+}
+
+func (a api) GetKeyVersion(ctx context.Context, _ kms.Principal, name kms.VersionName) (*kms.VersionInfo, error) {
+	return call(ctx, a.c.keys.GetKeyVersion, wire.EncodeGetKeyVersionRequest(name), wire.DecodeKeyVersion)
+}
+
+func (a api) ListKeyVersions(ctx context.Context, _ kms.Principal, parent kms.KeyName, page kms.Page,
+) (*kms.VersionList, error) {
+	return call(ctx, a.c.keys.ListKeyVersions, wire.EncodeListKeyVersionsRequest(parent, page),
+		wire.DecodeListKeyVersionsResponse)
+}
+
+func (a api) EnableKeyVersion(ctx context.Context, _ kms.Principal, name kms.VersionName, reason string,
+) (*kms.StateChange, error) {
+	return call(ctx, a.c.keys.EnableKeyVersion, wire.EncodeEnableKeyVersionRequest(name, reason),
+		wire.DecodeEnableKeyVersionResponse)
+}
+
+func (a api) DisableKeyVersion(ctx context.Context, _ kms.Principal, name kms.VersionName, reason string,
+) (*kms.StateChange, error) {
+	return call(ctx, a.c.keys.DisableKeyVersion, wire.EncodeDisableKeyVersionRequest(name, reason),
+		wire.DecodeDisableKeyVersionResponse)
+}
+
+func (a api) RevokeKeyVersion(ctx context.Context, _ kms.Principal, r *kms.RevokeRequest) (*kms.StateChange, error) {
+	return call(ctx, a.c.keys.RevokeKeyVersion, wire.EncodeRevokeKeyVersionRequest(r),
+		wire.DecodeRevokeKeyVersionResponse)
+}
+
+func (a api) Diagnose(ctx context.Context, _ kms.Principal) ([]kms.Finding, error) {
+	response, err := a.c.system.Diagnose(ctx, &kmsv1.DiagnoseRequest{})
+	if err != nil {
+		return nil, wire.FromStatus(err)
+	}
+	return wire.DecodeDiagnoseResponse(response).Findings, nil
+}
