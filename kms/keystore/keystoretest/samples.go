@@ -1,0 +1,67 @@
+package keystoretest
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"testing"
+	"time"
+
+	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/kms"
+)
+
+// sampleTime is when the samples were made: not in UTC, and with microseconds.
+var sampleTime = time.Date(2026, 3, 29, 2, 30, 15, 123456000, time.FixedZone("CEST", 2*60*60))
+
+// Namespace returns a namespace that is not stored yet.
+func Namespace(t testing.TB, id string) *kms.Namespace {
+	t.Helper()
+	name, err := kms.NewNamespaceName(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &kms.Namespace{Name: name, CreateTime: sampleTime, CreatedBy: "unix:1000"}
+}
+
+// Key returns a key of the namespace that is not stored yet, with labels that are hard
+// to encode and without a primary version.
+func Key(t testing.TB, namespace *kms.Namespace, id string, profile kms.Profile) *kms.Key {
+	t.Helper()
+	name, err := kms.NewKeyName(namespace.Name, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &kms.Key{
+		Name:      name,
+		Purpose:   kms.PurposeEncryptDecrypt,
+		Algorithm: kms.AlgorithmAES256,
+		Profile:   profile,
+		Labels: map[string]string{
+			"zone": "a", "env": "prod", "": "empty name", "quote": `"<&>\`, "umlaut": "Schlüssel",
+		},
+		RotationPeriod: 90*24*time.Hour + time.Nanosecond,
+		CreateTime:     sampleTime.Add(time.Second),
+		CreatedBy:      "x509:CN=billing,O=Example",
+	}
+}
+
+// Version returns a version of the key that is not stored yet, ENABLED and with every
+// field set.
+func Version(key *kms.Key, number uint32) *kms.Version {
+	var uid hsm.UID
+	_, _ = rand.Read(uid[:])
+	digest := sha256.Sum256([]byte(key.Name.String()))
+	return &kms.Version{
+		Name:           key.Name.Version(number),
+		UID:            uid,
+		State:          kms.StateEnabled,
+		CreateTime:     sampleTime.Add(2 * time.Second),
+		StateTime:      sampleTime.Add(3 * time.Second),
+		StatePrincipal: "unix:0",
+		StateReason:    "the reason\nof two lines",
+		FirstUse:       sampleTime.Add(4 * time.Second),
+		Check:          digest[:16],
+		RequestID:      "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+		RequestDigest:  digest[:],
+	}
+}
