@@ -55,21 +55,23 @@ type GCM interface {
 	Open(ctx context.Context, key UID, items []OpenItem) error
 }
 
-// SealItem is one encryption. The caller sets the first two fields; Seal sets the others.
+// SealItem is one encryption. The caller sets the first two fields; Seal sets the
+// others, which are nil when Err is set or Seal returned an error.
 type SealItem struct {
 	Plaintext []byte
-	AAD       []byte
+	AAD       []byte // at least one byte: modules differ in what they do with none; else Err is ErrArgument
 
 	Nonce  []byte // 12 or 16 bytes
 	Sealed []byte // ciphertext || 16-byte tag
 	Err    error
 }
 
-// OpenItem is one decryption. The caller sets the first three fields; Open sets the others.
+// OpenItem is one decryption. The caller sets the first three fields; Open sets the
+// others. Plaintext is nil when Err is set or Open returned an error.
 type OpenItem struct {
 	Nonce  []byte // 12 or 16 bytes
 	Sealed []byte // ciphertext || 16-byte tag
-	AAD    []byte
+	AAD    []byte // at least one byte
 
 	Plaintext []byte
 	Err       error
@@ -101,8 +103,8 @@ type Objects interface {
 	// ErrUnsupported where the module cannot change them.
 	SetUsable(ctx context.Context, uid UID, usable bool) error
 
-	// DestroyKey destroys the object and looks again to see that it is gone.
-	// ErrKeyNotFound if there is none.
+	// DestroyKey destroys the object, or a session key of this Token, and looks
+	// again to see that it is gone. ErrKeyNotFound if there is none.
 	DestroyKey(ctx context.Context, uid UID) error
 }
 

@@ -93,8 +93,8 @@ func (t *MemoryToken) use(uid hsm.UID, spec hsm.KeySpec) (*memoryKey, error) {
 
 // EncryptBlocks implements [hsm.BlockCipher].
 func (t *MemoryToken) EncryptBlocks(ctx context.Context, key hsm.UID, dst, src []byte) error {
-	if len(src) == 0 || len(src)%hsm.BlockSize != 0 || len(dst) < len(src) {
-		return fmt.Errorf("%w: %d bytes into %d", hsm.ErrArgument, len(src), len(dst))
+	if err := hsm.CheckBlocks(dst, src); err != nil {
+		return err
 	}
 	if err := t.enter(ctx); err != nil {
 		return err

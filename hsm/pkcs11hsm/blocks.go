@@ -2,8 +2,6 @@ package pkcs11hsm
 
 import (
 	"context"
-	"fmt"
-	"unsafe"
 
 	"github.com/miekg/pkcs11"
 
@@ -13,15 +11,11 @@ import (
 // EncryptBlocks implements [hsm.BlockCipher]. Each crossing takes at most
 // Info().MaxBlockBytes; between two of them the context is looked at.
 func (t *Token) EncryptBlocks(ctx context.Context, key hsm.UID, dst, src []byte) error {
-	if len(src) == 0 || len(src)%hsm.BlockSize != 0 || len(dst) < len(src) {
-		return fmt.Errorf("%w: %d bytes into %d", hsm.ErrArgument, len(src), len(dst))
+	if err := hsm.CheckBlocks(dst, src); err != nil {
+		return err
 	}
-	dst = dst[:len(src)]
 	inPlace := &dst[0] == &src[0]
-	if !inPlace && overlap(dst, src) {
-		return fmt.Errorf("%w: source and destination overlap", hsm.ErrArgument)
-	}
-	out := dst
+	out := dst[:len(src)]
 	if inPlace {
 		// What fails is run again, and must then find its input untouched.
 		out = make([]byte, min(len(src), t.maxBlockBytes()))
@@ -89,10 +83,4 @@ func (t *Token) learnBlockBytes(ctx context.Context, limit int) {
 			return
 		}
 	}
-}
-
-// overlap reports whether two slices share memory.
-func overlap(a, b []byte) bool {
-	pa, pb := uintptr(unsafe.Pointer(unsafe.SliceData(a))), uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-	return pa < pb+uintptr(len(b)) && pb < pa+uintptr(len(a))
 }

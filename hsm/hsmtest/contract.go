@@ -1,0 +1,157 @@
+package hsmtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+// Fixture is what the contract suite needs of one implementation.
+type Fixture struct {
+	// Token is open and holds no keys. The suite closes it.
+	Token hsm.Token
+	// Another opens the same token once more, as another process or a restarted
+	// one would. The suite closes it.
+	Another func(t testing.TB) hsm.Token
+}
+
+// Run checks that an implementation keeps the contract of [hsm.Token]. newFixture
+// makes a fresh token for each test; tests run in parallel. What a token says that
+// it does not support is checked to be refused with hsm.ErrUnsupported.
+func Run(t *testing.T, newFixture func(t testing.TB) Fixture) {
+	tests := []struct {
+		name string
+		run  func(c *contract)
+	}{
+		{"Info", testInfo},
+		{"Blocks/StandardVectors", testBlocksVectors},
+		{"Blocks/XAESVectors", testBlocksXAES},
+		{"Blocks/AgainstStdlib", testBlocksAgainstStdlib},
+		{"Blocks/InPlace", testBlocksInPlace},
+		{"Blocks/Long", testBlocksLong},
+		{"Blocks/Arguments", testBlocksArguments},
+		{"GCM/StandardVector", testGCMVector},
+		{"GCM/AgainstStdlib", testGCMAgainstStdlib},
+		{"GCM/RoundTrip", testGCMRoundTrip},
+		{"GCM/NoncesDiffer", testGCMNonces},
+		{"GCM/ItemsFailAlone", testGCMItemsFailAlone},
+		{"GCM/Arguments", testGCMArguments},
+		{"Objects/Generated", testGenerated},
+		{"Objects/Unsupported", testUnsupportedSpecs},
+		{"Objects/Enumerate", testEnumerate},
+		{"Objects/Duplicate", testDuplicate},
+		{"Objects/Destroy", testDestroy},
+		{"Objects/SpecsAreSeparate", testSpecsAreSeparate},
+		{"Objects/UsageSwitch", testUsageSwitch},
+		{"Objects/SessionKey", testSessionKey},
+		{"Objects/Restart", testRestart},
+		{"Objects/Another", testAnother},
+		{"Random", testRandom},
+		{"Context", testContext},
+		{"Concurrency", testConcurrency},
+		{"Close", testClose},
+		{"CloseInFlight", testCloseInFlight},
+	}
+	t.Run("NoLeak", func(t *testing.T) { testNoLeak(t, newFixture) }) // alone: others run goroutines
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			t.Cleanup(func() { _ = f.Token.Close() })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			t.Cleanup(cancel)
+			test.run(&contract{T: t, ctx: ctx, token: f.Token, info: f.Token.Info(), fixture: f})
+		})
+	}
+}
+
+// contract is one test of the suite.
+type contract struct {
+	*testing.T
+	ctx     context.Context //nolint:containedctx // of one test
+	token   hsm.Token
+	info    hsm.Info
+	fixture Fixture
+}
+
+// another opens the token once more.
+func (c *contract) another() hsm.Token {
+	c.Helper()
+	token := c.fixture.Another(c.T)
+	c.Cleanup(func() { _ = token.Close() })
+	return token
+}
+
+func (c *contract) must(err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+// sentinels are all errors that a Token may return.
+var sentinels = []error{
+	hsm.ErrArgument, hsm.ErrKeyNotFound, hsm.ErrKeyExists, hsm.ErrKeyNotPermitted, hsm.ErrAuthentication,
+	hsm.ErrUnsupported, hsm.ErrLoginLost, hsm.ErrUnavailable, hsm.ErrClosed,
+	hsm.ErrModule, hsm.ErrTokenNotFound, hsm.ErrPINIncorrect, hsm.ErrPINLocked,
+}
+
+// wantError checks that err matches the sentinel and no other.
+func (c *contract) wantError(what string, err, want error) {
+	c.Helper()
+	if !errors.Is(err, want) {
+		c.Fatalf("%s: got error %v, want %v", what, err, want)
+	}
+	for _, other := range sentinels {
+		if other != want && errors.Is(err, other) { //nolint:errorlint // identity of sentinels
+			c.Fatalf("%s: %v matches %v, too", what, err, other)
+		}
+	}
+}
+
+// needs skips nothing: it ends the test, as passed, where the token does not support
+// the specification, which testUnsupportedSpecs has then checked.
+func (c *contract) needs(spec hsm.KeySpec) bool { return c.info.Supports(spec) }
+
+func (c *contract) newUID() (uid hsm.UID) {
+	rand.Read(uid[:])
+	return uid
+}
+
+func (c *contract) generate(spec hsm.KeySpec) hsm.UID {
+	c.Helper()
+	uid := c.newUID()
+	_, err := c.token.GenerateKey(c.ctx, uid, "contract", spec)
+	c.must(err)
+	return uid
+}
+
+// importKey brings a known key in, or reports that the token cannot.
+func (c *contract) importKey(spec hsm.KeySpec, value []byte) (hsm.UID, bool) {
+	c.Helper()
+	uid := c.newUID()
+	err := c.token.ImportSessionKey(c.ctx, uid, spec, value)
+	if !c.info.SessionKeys {
+		c.wantError("ImportSessionKey", err, hsm.ErrUnsupported)
+		return uid, false
+	}
+	c.must(err)
+	return uid, true
+}
+
+func (c *contract) encrypt(uid hsm.UID, src []byte) []byte {
+	c.Helper()
+	dst := make([]byte, len(src))
+	c.must(c.token.EncryptBlocks(c.ctx, uid, dst, src))
+	return dst
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
