@@ -102,7 +102,7 @@ const cgoPackage = "hsm/pkcs11hsm"
 var vagueNames = []string{"common", "config", "errors", "helpers", "log", "types", "util", "utils"}
 
 // testOnly are the packages that only tests import.
-var testOnly = []string{"hsm/hsmtest", "kms/kmstest", "softhsm-test"}
+var testOnly = []string{"hsm/hsmtest", "kms/keystore/keystoretest", "kms/kmstest", "softhsm-test"}
 
 // TestImportRules holds the dependency direction of the packages.
 func TestImportRules(t *testing.T) {

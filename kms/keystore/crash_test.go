@@ -79,14 +79,14 @@ func checkAcknowledged(t *testing.T, path, line string) {
 // commitForEver is the child that adds versions to one STRICT key, each together with
 // the key's new primary, and takes encryptions. After each step it prints the revision,
 // the number of versions and the encryptions taken.
-func commitForEver(path string) {
+func commitForEver(path string, say func(...any)) {
 	c := newCommitter(path)
 	for {
 		if err := c.step(); err != nil {
 			fmt.Fprintln(os.Stderr, "commit:", err)
 			return
 		}
-		fmt.Println(c)
+		say(c)
 	}
 }
 
@@ -174,18 +174,18 @@ func TestWriteFails(t *testing.T) {
 
 // commitUntilLimit is the child that commits under a limit on the size of its files
 // until that fails, lifts the limit and goes on.
-func commitUntilLimit(path string) {
+func commitUntilLimit(path string, say func(...any)) {
 	signal.Ignore(syscall.SIGXFSZ) // so that a write fails with EFBIG
 	c := newCommitter(path)
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
-		fmt.Println("getrlimit:", err)
+		say("getrlimit:", err)
 		return
 	}
 	low := limit
 	low.Cur = 512 << 10
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &low); err != nil {
-		fmt.Println("setrlimit:", err)
+		say("setrlimit:", err)
 		return
 	}
 	var err error
@@ -196,26 +196,26 @@ func commitUntilLimit(path string) {
 	}
 	var failure *kms.Error
 	if !errors.As(err, &failure) {
-		fmt.Println("writing beyond the limit:", err)
+		say("writing beyond the limit:", err)
 		return
 	}
-	fmt.Println(failure.Sentinel)
+	say(failure.Sentinel)
 	contents, err := c.store.Load(context.Background())
 	if err == nil && contents.Revision == c.revision && len(contents.Versions) == int(c.number) {
-		fmt.Println("loaded the same")
+		say("loaded the same")
 	} else {
-		fmt.Println("Load:", err)
+		say("Load:", err)
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
-		fmt.Println("setrlimit:", err)
+		say("setrlimit:", err)
 		return
 	}
 	for range 10 {
 		if err := c.step(); err != nil {
-			fmt.Println("after the limit was lifted:", err)
+			say("after the limit was lifted:", err)
 			return
 		}
 	}
-	fmt.Println(c)
+	say(c)
 	_ = c.database.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/hmac"
 	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,17 +16,17 @@ import (
 )
 
 // childVariable makes the test binary do one of children instead of running tests; the
-// store's path is the first argument.
+// store's path is the first argument. A child says lines to its parent.
 const childVariable = "KEYSTORE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	children := map[string]func(path string){
+	children := map[string]func(path string, say func(...any)){
 		"open":    openOnce,
 		"commits": commitForEver,
 		"limited": commitUntilLimit,
 	}
 	if child := children[os.Getenv(childVariable)]; child != nil {
-		child(os.Args[1])
+		child(os.Args[1], func(words ...any) { _, _ = fmt.Fprintln(os.Stdout, words...) })
 		return
 	}
 	m.Run()

@@ -153,15 +153,15 @@ func TestLockOtherProcess(t *testing.T) {
 }
 
 // openOnce is the child that opens the store and says what became of it.
-func openOnce(path string) {
+func openOnce(path string, say func(...any)) {
 	database, err := keystore.Open(context.Background(), keystore.Config{Driver: "sqlite", DSN: path})
 	switch {
 	case errors.Is(err, kms.ErrStoreLocked):
-		fmt.Printf("locked: %v\n", err)
+		say("locked:", err)
 	case err != nil:
-		fmt.Printf("failed: %v\n", err)
+		say("failed:", err)
 	default:
-		fmt.Println("opened")
+		say("opened")
 		_ = database.Close()
 	}
 }

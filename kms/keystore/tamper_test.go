@@ -114,27 +114,40 @@ func TestEveryColumnIsCovered(t *testing.T) {
 	path := storePath(t)
 	openStore(t, path)
 	for _, table := range []string{"namespaces", "keys", "versions", "reservations"} {
-		rows, err := rawDB(t, path).QueryContext(t.Context(), "SELECT name, type FROM pragma_table_info($1)", table)
-		if err != nil {
-			t.Fatal(err)
+		columns := tableColumns(t, path, table)
+		if len(columns) < 5 {
+			t.Errorf("%s has the columns %v", table, columns)
 		}
-		columns := 0
-		for rows.Next() {
-			var column, kind string
-			if err := rows.Scan(&column, &kind); err != nil {
-				t.Fatal(err)
-			}
-			columns++
+		for column, kind := range columns {
 			edit := map[string]string{"TEXT": "|| 'x'", "INTEGER": "+ 7", "BLOB": "|| x'00'"}[kind]
 			statement := fmt.Sprintf("UPDATE %s SET %s = CAST(%s %s AS %s)", table, column, column, edit, kind)
 			if err := tamperWith(t, statement); !errors.Is(err, kms.ErrTampered) {
 				t.Errorf("%s: Load: %v", statement, err)
 			}
 		}
-		if err := rows.Err(); err != nil || columns < 5 {
-			t.Errorf("%s: %d columns, %v", table, columns, err)
-		}
 	}
+}
+
+// tableColumns returns the columns of a table with their types.
+func tableColumns(t *testing.T, path, table string) map[string]string {
+	t.Helper()
+	rows, err := rawDB(t, path).QueryContext(t.Context(), "SELECT name, type FROM pragma_table_info($1)", table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	columns := make(map[string]string)
+	for rows.Next() {
+		var column, kind string
+		if err := rows.Scan(&column, &kind); err != nil {
+			t.Fatal(err)
+		}
+		columns[column] = kind
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return columns
 }
 
 func TestMovedSeals(t *testing.T) {
