@@ -266,6 +266,9 @@ func (c strictCipher) seal(ctx context.Context, v *versionEntry, kind envelope.K
 		it.sealErr = errorf(ErrEncryptionLimit, "%s has made as many ciphertexts as its nonces allow: rotate the key", v.Name).
 			with("key_version", v.Name.String())
 	}
+	if granted == 0 {
+		return nil
+	}
 	items = items[:granted]
 	batch := make([]hsm.SealItem, len(items))
 	header := envelope.NewHeader(envelope.FormatStrict, kind, envelope.UID(v.UID))

@@ -14,7 +14,7 @@ func (s *Service) markUsed(ctx context.Context, v *versionEntry) error {
 			return nil, notAccessible()
 		}
 		if err := current.refuses(useSeal); err != nil {
-			return nil, noEnabledPrimary(current, err)
+			return nil, err
 		}
 		if !current.FirstUse.IsZero() {
 			return nil, nil

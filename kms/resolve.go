@@ -107,7 +107,7 @@ func (r *resolver) primary(it *item, name KeyName) (*versionEntry, error) {
 		return nil, errorf(ErrNoEnabledPrimary, "%s has no primary version yet", name)
 	}
 	if err := version.refuses(useSeal); err != nil {
-		return version, noEnabledPrimary(version, err)
+		return version, err
 	}
 	if it.context == nil {
 		r.lastSeal.key, r.lastSeal.version = name, version
@@ -121,11 +121,7 @@ func (r *resolver) confirm(a Action, u use, used *versionEntry, context map[stri
 	if version == nil || !r.allowed(a, version.Name.Key(), context) {
 		return notAccessible()
 	}
-	err := version.refuses(u)
-	if err != nil && u == useSeal {
-		return noEnabledPrimary(version, err)
-	}
-	return err
+	return version.refuses(u)
 }
 
 func (r *resolver) allowed(a Action, key KeyName, context map[string]string) bool {
@@ -133,14 +129,21 @@ func (r *resolver) allowed(a Action, key KeyName, context map[string]string) boo
 }
 
 // refuses says why the version cannot be used for u: its state, or its token object.
+// Only primary versions seal, so a refusal to seal is the key's lack of a primary.
 func (v *versionEntry) refuses(u use) error {
-	if !v.State.allows(u) {
-		return v.stateError()
+	var why *Error
+	switch unavailable := v.live.whyUnavailable(); {
+	case !v.State.allows(u):
+		why = v.stateError()
+	case unavailable != "":
+		why = v.unavailable(unavailable)
+	default:
+		return nil
 	}
-	if why := v.live.whyUnavailable(); why != "" {
-		return v.unavailable(why)
+	if u == useSeal {
+		return noEnabledPrimary(v, why)
 	}
-	return nil
+	return why
 }
 
 func (v *versionEntry) unavailable(why string) *Error {

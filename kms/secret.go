@@ -1,6 +1,9 @@
 package kms
 
-import "log/slog"
+import (
+	"fmt"
+	"log/slog"
+)
 
 const redacted = "[redacted]"
 
@@ -11,11 +14,8 @@ type Secret []byte
 // Wipe overwrites the bytes with zeros.
 func (s Secret) Wipe() { clear(s) }
 
-// String returns a placeholder.
-func (Secret) String() string { return redacted }
-
-// GoString returns a placeholder.
-func (Secret) GoString() string { return redacted }
+// Format prints a placeholder for every verb, %x and %d among them.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
 
 // MarshalText returns a placeholder; encoding/json uses it too.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -1,0 +1,137 @@
+package kms_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/keyholt/keyholt/hsm/hsmtest"
+	"github.com/keyholt/keyholt/kms"
+)
+
+// A STRICT version makes as many ciphertexts as its limit and not one more, also
+// within one batch, and never forgets across restarts what it had reserved.
+func TestStrictLimit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, hsmtest.MemoryConfig{}, func(c *kms.Config) {
+		c.Strict = kms.StrictLimits{Limit: 50, RotateAt: 1000, Block: 8}
+	})
+	name := w.create("orders", kms.ProfileStrict)
+	generate := func(n int) (made, refused int) {
+		results, err := w.service.GenerateDataKeys(t.Context(), admin, &kms.GenerateDataKeysRequest{Key: name, Count: n})
+		if err != nil {
+			wantError(t, err, kms.ErrEncryptionLimit, "GenerateDataKeys")
+			return 0, n
+		}
+		for _, r := range results {
+			if r.Err == nil {
+				made++
+				continue
+			}
+			refused++
+			wantError(t, r.Err, kms.ErrEncryptionLimit, "an item beyond the limit")
+			if r.DataKey != nil || r.Wrapped != nil {
+				t.Fatal("a refused item carries a key")
+			}
+		}
+		return made, refused
+	}
+	if made, _ := generate(20); made != 20 { // reserves 24, uses 20
+		t.Fatalf("made %d of 20", made)
+	}
+	w.restart() // the other 4 are wasted
+	if made, refused := generate(30); made != 26 || refused != 4 {
+		t.Fatalf("after the restart made %d and refused %d, want 26 and 4", made, refused)
+	}
+	if made, refused := generate(1); made != 0 || refused != 1 {
+		t.Fatalf("beyond the limit made %d", made)
+	}
+	if _, err := w.encrypt(name, "x"); err == nil {
+		t.Fatal("Encrypt beyond the limit succeeded")
+	} else {
+		wantError(t, err, kms.ErrEncryptionLimit, "Encrypt beyond the limit")
+	}
+	if _, err := w.service.RotateKey(t.Context(), admin, name, ""); err != nil {
+		t.Fatal(err)
+	}
+	if made, _ := generate(10); made != 10 {
+		t.Fatalf("after a rotation made %d of 10", made)
+	}
+}
+
+// A STRICT key rotates by itself when its primary comes near the limit.
+func TestStrictRotatesByItself(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, hsmtest.MemoryConfig{}, func(c *kms.Config) {
+		c.Strict = kms.StrictLimits{Limit: 1000, RotateAt: 16, Block: 8}
+	})
+	name := w.create("orders", kms.ProfileStrict)
+	old := w.mustEncrypt(name, "first")
+	for range 15 {
+		w.mustEncrypt(name, "x")
+	}
+	w.awaitPrimary(name, 2)
+	if got, err := w.decrypt(name, old); err != nil || got != "first" {
+		t.Fatalf("old data: %q, %v", got, err)
+	}
+	if e := w.auditor.find(kms.ActionRotateKey); e.Principal.Method != kms.MethodSystem || e.Resource != name.String() {
+		t.Fatalf("the record of the rotation: %+v", e)
+	}
+}
+
+// A key rotates by itself when its period has passed, also while the service was down.
+func TestRotationByPeriod(t *testing.T) {
+	t.Parallel()
+	clock := &clock{now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	w := newWorld(t, hsmtest.MemoryConfig{}, func(c *kms.Config) { c.Now = clock.time })
+	name := keyName(t, "orders")
+	_, err := w.service.CreateKey(t.Context(), admin, &kms.CreateKeyRequest{Name: name, RotationPeriod: 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resting := w.create("resting", kms.ProfileDerived)
+	old := w.mustEncrypt(name, "old")
+	clock.advance(23 * time.Hour)
+	w.restart()
+	if key, err := w.service.GetKey(t.Context(), admin, name); err != nil || key.Primary != 1 {
+		t.Fatalf("before its time the primary is %d, error %v", key.Primary, err)
+	}
+	clock.advance(2 * time.Hour)
+	w.restart()
+	w.awaitPrimary(name, 2)
+
+	// Shortening the period is acted upon without a restart.
+	period := time.Hour
+	clock.advance(2 * time.Hour)
+	if _, err := w.service.UpdateKey(t.Context(), admin, &kms.UpdateKeyRequest{Name: name, RotationPeriod: &period}); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitPrimary(name, 3)
+	if got, err := w.decrypt(name, old); err != nil || got != "old" {
+		t.Fatalf("old data: %q, %v", got, err)
+	}
+	if key, err := w.service.GetKey(t.Context(), admin, resting); err != nil || key.Primary != 1 {
+		t.Fatalf("a key without a period: primary %d, error %v", key.Primary, err)
+	}
+}
+
+// awaitPrimary waits until the key's primary version is n.
+func (w *world) awaitPrimary(name kms.KeyName, n uint32) {
+	w.t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(30 * time.Second)
+	for {
+		key, err := w.service.GetKey(w.t.Context(), admin, name)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if key.Primary == n {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			w.t.Fatalf("the primary version is %d, want %d", key.Primary, n)
+		}
+	}
+}
