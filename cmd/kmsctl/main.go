@@ -1,0 +1,69 @@
+// Command kmsctl is Keyholt's command line: it manages namespaces, keys and key
+// versions, encrypts and decrypts data, and examines a service. docs/kmsctl.md
+// describes it.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], &app{
+		stdin:  os.Stdin,
+		stdout: os.Stdout,
+		stderr: os.Stderr,
+		getenv: os.Getenv,
+	}))
+}
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, a *app) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	return a.exit(cmd, err)
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := group("kmsctl", "Manage and use the keys of a Keyholt service",
+		newNamespace(a),
+		newKey(a),
+		newRotate(a),
+		newEnable(a),
+		newDisable(a),
+		newRevoke(a),
+		newEncrypt(a),
+		newDecrypt(a),
+		newDataKey(a),
+		newRandom(a),
+		newDoctor(a),
+		newVersion(a),
+	)
+	root.Long = rootHelp
+	root.SilenceErrors = true
+	root.SilenceUsage = true
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	a.addGlobalFlags(root)
+	return root
+}
+
+const rootHelp = `Manage and use the keys of a Keyholt service.
+
+Address and credentials come from flags, from the environment (KEYHOLT_PROFILE
+names a profile file; KEYHOLT_ADDRESS and so on replace what stands in it), or
+from profile.yaml in the user's configuration directory under keyholt/.
+"kmsd dev" writes such a profile.
+
+KEY is a key's name: orders, shop/orders (in namespace shop), or
+namespaces/shop/keys/orders. A key version is KEY/VERSION, such as orders/3.
+
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration.`

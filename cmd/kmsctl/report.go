@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keyholt/keyholt/kms"
+	"github.com/keyholt/keyholt/kms/client"
+	"github.com/keyholt/keyholt/kms/envelope"
+	"github.com/keyholt/keyholt/kms/wire"
+)
+
+// explanation is an error for a person: what went wrong, details line by line, and what
+// to do about it.
+type explanation struct {
+	cause   string
+	details []string
+	next    string
+}
+
+// report writes an error to standard error.
+func (a *app) report(err error) {
+	x := a.explain(err)
+	a.sayf("kmsctl: %s", x.cause)
+	for _, line := range x.details {
+		a.sayf("  %s", line)
+	}
+	if x.next != "" {
+		a.sayf("What to do: %s", x.next)
+	}
+}
+
+// explain finds out what an error means. Errors of stubs and of the API are both
+// understood.
+func (a *app) explain(err error) explanation {
+	err = wire.FromStatus(err)
+	var domain *kms.Error
+	switch {
+	case errors.As(err, &domain):
+		return explainDomain(domain, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return explanation{
+			cause: fmt.Sprintf("no answer within %v", a.timeout),
+			next:  "examine the service with \"kmsctl doctor\", or allow more with --timeout.",
+		}
+	case errors.Is(err, context.Canceled):
+		return explanation{cause: "interrupted"}
+	case errors.Is(err, client.ErrStream):
+		return explanation{
+			cause: err.Error(),
+			next:  "fetch the file again from where it came from, or restore it from a backup.",
+		}
+	case errors.Is(err, envelope.ErrMalformed):
+		return explanation{cause: err.Error(), next: "check that the input is complete and unchanged."}
+	case status.Code(err) == codes.Unavailable && a.profile != nil:
+		return explainUnreachable(*a.profile, err, a.timeout)
+	case status.Code(err) == codes.Unimplemented:
+		return explanation{cause: statusText(err), next: "the service is older than this kmsctl: use one of its version."}
+	default:
+		return explanation{cause: statusText(err)}
+	}
+}
+
+// statusText is the message of a status without gRPC's framing, or the error's text.
+func statusText(err error) string {
+	if st, ok := status.FromError(err); ok && st.Message() != "" {
+		return st.Message()
+	}
+	return err.Error()
+}
+
+func explainDomain(e *kms.Error, err error) explanation {
+	x := explanation{
+		cause: fmt.Sprintf("%s (%s)", e.Error(), wire.Reason(err)),
+		next:  advice(err),
+	}
+	for _, v := range e.Violations {
+		if line := v.Field + ": " + v.Description; line != e.Error() {
+			x.details = append(x.details, line)
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(e.Metadata)) {
+		if v := e.Metadata[k]; !strings.Contains(e.Error(), v) {
+			x.details = append(x.details, strings.ReplaceAll(k, "_", " ")+": "+v)
+		}
+	}
+	return x
+}
+
+// adviceTable is what to do with this program about an error of the service, where that
+// is more than the service's own advice.
+var adviceTable = []struct {
+	sentinel error
+	next     string
+}{
+	{kms.ErrNamespaceNotFound, `see which there are with "kmsctl namespace list", or make it with ` +
+		`"kmsctl namespace create".`},
+	{kms.ErrKeyNotFound, `see which there are with "kmsctl key list", or make it with "kmsctl key create"; ` +
+		`--namespace chooses the namespace.`},
+	{kms.ErrVersionNotFound, `see which there are with "kmsctl key versions KEY".`},
+	{kms.ErrKeyExists, `use it, rotate it with "kmsctl rotate KEY", or choose another name.`},
+	{kms.ErrVersionDisabled, `enable it with "kmsctl enable KEY/VERSION", or make a new primary version ` +
+		`with "kmsctl rotate KEY".`},
+	{kms.ErrNoEnabledPrimary, `make one with "kmsctl rotate KEY", or enable the primary version with ` +
+		`"kmsctl enable KEY/VERSION".`},
+	{kms.ErrEncryptionLimit, `make a new version with "kmsctl rotate KEY".`},
+	{kms.ErrDataLoss, `rotate the key and rewrap what the version protects ("kmsctl datakey rewrap") first, ` +
+		`or give it up with --accept-data-loss.`},
+	{kms.ErrDecryptionFailed, `give exactly the --context of the encryption; if it is right, the input was changed.`},
+	{kms.ErrTokenUnavailable, doctorHint},
+	{kms.ErrStoreUnavailable, doctorHint},
+	{kms.ErrAuditUnavailable, doctorHint},
+}
+
+const doctorHint = `examine the service with "kmsctl doctor"; it recovers by itself when the cause is gone.`
+
+func advice(err error) string {
+	for _, row := range adviceTable {
+		if errors.Is(err, row.sentinel) {
+			return row.next
+		}
+	}
+	return wire.Advice(err)
+}
+
+// explainUnreachable asks the network itself why a call found no connection.
+func explainUnreachable(p client.Profile, err error, timeout time.Duration) explanation {
+	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, probeTimeout))
+	defer cancel()
+	if _, cause := probe(ctx, p); cause != nil {
+		return explainProbe(p, cause)
+	}
+	return explanation{cause: statusText(err), next: "examine the service with \"kmsctl doctor\"."}
+}
