@@ -21,7 +21,7 @@ import (
 const (
 	// DefaultTimeout is the deadline of a call whose context has none.
 	DefaultTimeout = 30 * time.Second
-	// MaxMessageSize is the most bytes of one request or response.
+	// MaxMessageSize is the most bytes of one response.
 	MaxMessageSize = 4 << 20
 
 	// A connection that carries a call is probed after so much silence, and given up
@@ -89,7 +89,7 @@ func Dial(ctx context.Context, p Profile, opts ...Option) (*Client, error) {
 		grpc.WithDisableServiceConfig(), // one from DNS could turn the retries off
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(MaxMessageSize),
-			grpc.MaxCallSendMsgSize(MaxMessageSize),
+			grpc.MaxCallSendMsgSize(2*MaxMessageSize), // a request too long is refused by the service, with its reason
 			grpc.WaitForReady(false),
 		),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
