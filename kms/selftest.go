@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms/envelope"
@@ -60,20 +61,37 @@ func (s *Service) testProfiles(ctx context.Context) error {
 		case info.SessionKeys:
 			answer, err := s.testKnownAnswer(ctx, p)
 			if err != nil {
-				return fmt.Errorf("self-test of profile %s (known answer): %w", p, err)
+				return &SelfTestError{Profile: p, Test: "known answer", Cause: err}
 			}
 			finding.Detail = "known answer: " + answer.source
 		default:
 			detail, err := s.testRoundTrip(ctx, p)
 			if err != nil {
-				return fmt.Errorf("self-test of profile %s (check value and round trip): %w", p, err)
+				return &SelfTestError{Profile: p, Test: "check value and round trip", Cause: err}
 			}
 			finding.Detail = detail
 		}
 		s.selfTest = append(s.selfTest, finding)
+		s.log.InfoContext(ctx, "self-test", slog.String("profile", p.String()), slog.String("detail", finding.Detail))
 	}
 	return nil
 }
+
+// SelfTestError is the error of New when a profile's self-test failed: the token
+// computes something else than it should, or, if the cause is a domain error, could not
+// be used at all.
+type SelfTestError struct {
+	Profile Profile
+	Test    string // which one ran: "known answer" or "check value and round trip"
+	Cause   error
+}
+
+func (e *SelfTestError) Error() string {
+	return fmt.Sprintf("self-test of profile %s (%s): %v", e.Profile, e.Test, e.Cause)
+}
+
+// Unwrap returns the cause.
+func (e *SelfTestError) Unwrap() error { return e.Cause }
 
 var errWrongAnswer = errors.New("the token computes something else than it should")
 
