@@ -154,7 +154,7 @@ func (d derivedCipher) open(ctx context.Context, v *versionEntry, items []*item)
 		return decryptionFailed().because(err)
 	}
 	defer clear(blocks)
-	if err := d.s.token.EncryptBlocks(ctx, hsm.UID(v.UID), blocks, blocks); err != nil {
+	if err := d.s.token.EncryptBlocks(ctx, v.UID, blocks, blocks); err != nil {
 		return tokenError(err, "derive keys")
 	}
 	err = spread(len(items), func(from, to int) error {
@@ -191,7 +191,7 @@ func (d derivedCipher) seal(ctx context.Context, v *versionEntry, kind envelope.
 		return errorf(ErrLimitExceeded, "the plaintext cannot be encrypted: %v", err)
 	}
 	defer clear(blocks)
-	if err := d.s.token.EncryptBlocks(ctx, hsm.UID(v.UID), blocks, blocks); err != nil {
+	if err := d.s.token.EncryptBlocks(ctx, v.UID, blocks, blocks); err != nil {
 		return tokenError(err, "derive keys")
 	}
 	err = spread(len(items), func(from, to int) error {
@@ -238,7 +238,7 @@ func (c strictCipher) open(ctx context.Context, v *versionEntry, items []*item) 
 			Nonce: it.blob.Nonce, Sealed: it.blob.Sealed, AAD: it.bound.AppendAAD(nil, it.blob.Header()),
 		}
 	}
-	if err := c.s.token.Open(ctx, hsm.UID(v.UID), batch); err != nil {
+	if err := c.s.token.Open(ctx, v.UID, batch); err != nil {
 		return tokenError(err, "decrypt")
 	}
 	for i, it := range items {
@@ -275,7 +275,7 @@ func (c strictCipher) seal(ctx context.Context, v *versionEntry, kind envelope.K
 	for i, it := range items {
 		batch[i] = hsm.SealItem{Plaintext: it.plaintext, AAD: it.rebound.AppendAAD(nil, header)}
 	}
-	if err := c.s.token.Seal(ctx, hsm.UID(v.UID), batch); err != nil {
+	if err := c.s.token.Seal(ctx, v.UID, batch); err != nil {
 		return tokenError(err, "encrypt")
 	}
 	for i, it := range items {

@@ -145,5 +145,5 @@ func sameOutcome(a, b error) bool {
 		return a == nil && b == nil
 	}
 	var ea, eb *Error
-	return errors.As(a, &ea) && errors.As(b, &eb) && ea.Sentinel == eb.Sentinel
+	return errors.As(a, &ea) && errors.As(b, &eb) && ea.Is(eb.Sentinel)
 }

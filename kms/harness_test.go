@@ -158,11 +158,10 @@ func (r *recorder) last() kms.Event {
 type faultyStore struct {
 	kms.Store
 
-	mu          sync.Mutex
-	failIn      int // 0: never; 1: the next
-	afterwards  bool
-	failure     error
-	commitCount int
+	mu         sync.Mutex
+	failIn     int // 0: never; 1: the next
+	afterwards bool
+	failure    error
 }
 
 var errInjected = errors.New("injected fault")
@@ -174,15 +173,8 @@ func (s *faultyStore) failCommit(in int, afterwards bool) {
 	s.failure = &kms.Error{Sentinel: kms.ErrStoreUnavailable, Cause: errInjected}
 }
 
-func (s *faultyStore) commits() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.commitCount
-}
-
 func (s *faultyStore) Commit(ctx context.Context, change *kms.Change) (kms.Revision, error) {
 	s.mu.Lock()
-	s.commitCount++
 	fails := s.failIn == 1
 	if s.failIn > 0 {
 		s.failIn--

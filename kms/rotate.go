@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
-	"math"
 
 	"github.com/keyholt/keyholt/hsm"
 )
@@ -57,10 +56,7 @@ func (s *Service) rotate(ctx context.Context, p Principal, name KeyName, request
 			return nil, err
 		}
 	}
-	number := uint32(len(s.snapshot.Load().key(name).versions)) + 1 //nolint:gosec // bounded on the next line
-	if number > math.MaxInt32 {
-		return nil, errorf(ErrUnsupported, "%s has as many versions as it can have", name)
-	}
+	number := uint32(len(s.snapshot.Load().key(name).versions)) + 1
 	if err := s.makeVersion(ctx, p, key.Key, number, requestID, digest); err != nil {
 		return nil, err
 	}

@@ -8,9 +8,14 @@ import (
 	"github.com/keyholt/keyholt/kms"
 )
 
-// wantError fails the test unless err is a domain error of that sentinel, and returns
-// it for a closer look.
-func wantError(t testing.TB, err, sentinel error, doing string) *kms.Error {
+// wantError fails the test unless err is a domain error of that sentinel.
+func wantError(t testing.TB, err, sentinel error, doing string) {
+	t.Helper()
+	_ = wantRefusal(t, err, sentinel, doing)
+}
+
+// wantRefusal is wantError and returns the error for a closer look.
+func wantRefusal(t testing.TB, err, sentinel error, doing string) *kms.Error {
 	t.Helper()
 	var e *kms.Error
 	switch {
@@ -27,7 +32,7 @@ func wantError(t testing.TB, err, sentinel error, doing string) *kms.Error {
 // wantViolation fails the test unless err names the field as malformed.
 func wantViolation(t testing.TB, err error, field, doing string) {
 	t.Helper()
-	e := wantError(t, err, kms.ErrInvalidRequest, doing)
+	e := wantRefusal(t, err, kms.ErrInvalidRequest, doing)
 	named := func(v kms.Violation) bool { return v.Field == field }
 	if !slices.ContainsFunc(e.Violations, named) {
 		t.Fatalf("%s: violations %v, want one of %q", doing, e.Violations, field)

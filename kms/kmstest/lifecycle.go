@@ -76,7 +76,7 @@ func testDisable(t *testing.T, s *suite) {
 			t.Fatal("DisableKeyVersion does not say what became of the token object")
 		}
 		_, err = s.decrypt(ciphertext, kms.Binding{})
-		e := wantError(t, err, kms.ErrVersionDisabled, "Decrypt under a disabled version")
+		e := wantRefusal(t, err, kms.ErrVersionDisabled, "Decrypt under a disabled version")
 		wantMetadata(t, e, "key_version", version.String())
 		wantMetadata(t, e, "state_reason", "investigation 7")
 		wantMetadata(t, e, "state_time", "")
@@ -108,7 +108,7 @@ func testRevoke(t *testing.T, s *suite) {
 		wrapped := s.mustGenerate(name, 1)[0].Wrapped
 
 		_, err = s.revoke(version, "leaked", false)
-		e := wantError(t, err, kms.ErrDataLoss, "RevokeKeyVersion of a version in use")
+		e := wantRefusal(t, err, kms.ErrDataLoss, "RevokeKeyVersion of a version in use")
 		wantMetadata(t, e, "first_use_time", "")
 		if got := s.mustDecrypt(ciphertext, kms.Binding{}); got != "secret" {
 			t.Fatalf("after the refused revocation: %q", got)
@@ -120,7 +120,7 @@ func testRevoke(t *testing.T, s *suite) {
 			t.Fatalf("RevokeKeyVersion returned %+v", change.Version)
 		}
 		_, err = s.decrypt(ciphertext, kms.Binding{})
-		e = wantError(t, err, kms.ErrVersionRevoked, "Decrypt under a revoked version")
+		e = wantRefusal(t, err, kms.ErrVersionRevoked, "Decrypt under a revoked version")
 		wantMetadata(t, e, "state_reason", "leaked")
 		wantMetadata(t, e, "state_time", "")
 		wantError(t, s.mustUnwrap(kms.DataKeyItem{Wrapped: wrapped})[0].Err, kms.ErrVersionRevoked, "unwrap under a revoked version")
@@ -151,7 +151,7 @@ func testRevokedPrimary(t *testing.T, s *suite) {
 	_, err := s.revoke(name.Version(1), "made by mistake", false)
 	wantOK(t, err, "RevokeKeyVersion of a version that was never used")
 	_, err = s.encrypt(name, "x", kms.Binding{})
-	e := wantError(t, err, kms.ErrNoEnabledPrimary, "Encrypt under a revoked primary")
+	e := wantRefusal(t, err, kms.ErrNoEnabledPrimary, "Encrypt under a revoked primary")
 	wantMetadata(t, e, "state", "REVOKED")
 	key, err := s.Admin.API.GetKey(s.ctx, s.Admin.Principal, name)
 	wantOK(t, err, "GetKey")
@@ -171,7 +171,7 @@ func testTransitions(t *testing.T, s *suite) {
 	_, err = s.revoke(name.Version(1), "over", true)
 	wantOK(t, err, "RevokeKeyVersion of a disabled version")
 	_, err = s.enable(name.Version(1))
-	e := wantError(t, err, kms.ErrTransition, "EnableKeyVersion of a revoked version")
+	e := wantRefusal(t, err, kms.ErrTransition, "EnableKeyVersion of a revoked version")
 	wantMetadata(t, e, "state", "REVOKED")
 
 	long := string(make([]byte, kms.MaxReason+1))

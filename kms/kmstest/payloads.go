@@ -94,7 +94,7 @@ func testBindings(t *testing.T, s *suite) {
 			"moved boundary": {Context: map[string]string{"tenant": "7", "fieldc": "ard"}, AAD: right.AAD},
 		} {
 			_, err := s.decrypt(ciphertext, wrong)
-			e := wantError(t, err, kms.ErrDecryptionFailed, "Decrypt with "+doing)
+			e := wantRefusal(t, err, kms.ErrDecryptionFailed, "Decrypt with "+doing)
 			texts = append(texts, e.Error())
 		}
 		for _, text := range texts {
