@@ -16,9 +16,8 @@ type search struct {
 // findBatch is how many handles one C_FindObjects returns.
 const findBatch = 512
 
-// objects returns the handles of the objects that match. Private objects are
-// invisible without a login, so the login is checked afterwards: an empty answer
-// must not be taken for an empty token.
+// objects returns the handles of the objects that match. Without a login there seem
+// to be none.
 func (q search) objects(template []*pkcs11.Attribute) (handles []objectHandle, err error) {
 	ctx, session := q.t.module.ctx, pkcs11.SessionHandle(q.s.handle)
 	if err := ctx.FindObjectsInit(session, template); err != nil {
@@ -40,9 +39,6 @@ func (q search) objects(template []*pkcs11.Attribute) (handles []objectHandle, e
 		for _, h := range batch {
 			handles = append(handles, objectHandle(h))
 		}
-	}
-	if err := q.t.state(q.s); err != nil {
-		return nil, err
 	}
 	return handles, nil
 }
@@ -91,8 +87,22 @@ type found struct {
 }
 
 // keys reads the token's secret keys: those with the UID, or all with a CKA_ID that
-// could be a UID. An object that is destroyed meanwhile is left out.
+// could be a UID. An object that is destroyed meanwhile is left out. Private objects
+// are invisible without a login, so the answer counts only if there is one at the
+// end: then it was there all the time, because nobody logs in while the caller holds
+// module.calls. A key that seems to be missing must not be taken for one that is.
 func (q search) keys(uid *hsm.UID) ([]found, error) {
+	keys, err := q.visibleKeys(uid)
+	if err != nil {
+		return nil, err
+	}
+	if err := q.t.state(q.s); err != nil {
+		return nil, err
+	}
+	return keys, nil
+}
+
+func (q search) visibleKeys(uid *hsm.UID) ([]found, error) {
 	template := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),

@@ -11,8 +11,8 @@ import (
 	"github.com/keyholt/keyholt/hsm"
 )
 
-// errGeneratorLost: crypto11's own session is gone. It never comes back in that
-// context.
+// errGeneratorLost: crypto11's own session is gone, or may be. It never comes back in
+// that context.
 var errGeneratorLost = errors.New("crypto11's session was lost")
 
 // GenerateKey implements [hsm.Objects].
@@ -53,9 +53,11 @@ func (t *Token) GenerateKey(ctx context.Context, uid hsm.UID, label string, spec
 	}
 	err = t.do(ctx, generate)
 	if errors.Is(err, errGeneratorLost) {
-		if err := modules.renewGenerator(t.module, t.want); err != nil {
+		generation := t.pool.current()
+		if err := modules.renewGenerator(t.module); err != nil {
 			return hsm.Object{}, fmt.Errorf("%w: %v", hsm.ErrUnavailable, err)
 		}
+		t.generatorAge = generation
 		err = t.do(ctx, generate)
 	}
 	if errors.Is(err, errGeneratorLost) {
@@ -89,6 +91,11 @@ func (t *Token) generate(s *session, uid hsm.UID, label string, spec hsm.KeySpec
 	if t.module.generator == nil {
 		_, err := t.generateKey(s, template)
 		return err
+	}
+	if t.generatorAge != t.pool.current() {
+		// The module has disowned sessions since. Those of crypto11 are gone, too,
+		// or, worse, their numbers have been given to others.
+		return errGeneratorLost
 	}
 	set := crypto11.NewAttributeSet()
 	for _, a := range template {

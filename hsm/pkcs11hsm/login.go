@@ -20,6 +20,9 @@ type login struct {
 	refused bool          // the token refused the PIN; guarded by sem
 }
 
+// errPINUnreadable: Config.PIN failed. Nothing was tried.
+var errPINUnreadable = errors.New("the PIN cannot be read")
+
 // logIn logs in unless the process is logged in already. After a refusal of the
 // PIN it never tries again. Errors of the module are callErrors; the caller decides
 // what a refusal means.
@@ -38,14 +41,14 @@ func (t *Token) logIn(ctx context.Context) error {
 	}
 	pin, err := t.cfg.PIN()
 	if err != nil {
-		return fmt.Errorf("%w: the PIN cannot be read: %w", hsm.ErrLoginLost, err)
+		return fmt.Errorf("%w: %w", errPINUnreadable, err)
 	}
-	t.module.calls.RLock()
+	t.module.calls.Lock() // see module.calls
 	rv := t.module.lib.login(t.login.anchor.handle, pkcs11.CKU_USER, pin)
-	t.module.calls.RUnlock()
-	clear(pin)
 	// Whatever the handles were, they are not what they were in another login.
 	t.handles.reset()
+	t.module.calls.Unlock()
+	clear(pin)
 	err = check("C_Login", rv)
 	if isCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
 		return nil
@@ -88,6 +91,9 @@ func (t *Token) relogIn(ctx context.Context) error {
 		t.log.ErrorContext(ctx, "login to the token was lost and the PIN was refused; it will not be tried again",
 			"error", err)
 		return fmt.Errorf("%w: %v", hsm.ErrLoginLost, err)
+	}
+	if errors.Is(err, errPINUnreadable) {
+		return fmt.Errorf("%w: %w", hsm.ErrLoginLost, err)
 	}
 	if err == nil {
 		t.log.WarnContext(ctx, "login to the token was lost and is restored")

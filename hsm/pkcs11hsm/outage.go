@@ -95,7 +95,7 @@ func (t *Token) restore(ctx context.Context) error {
 }
 
 func (t *Token) reconnect(ctx context.Context, force bool) error {
-	if err := modules.reinitialize(t.module, t.want, force); err != nil {
+	if err := modules.reconnect(t.module, force); err != nil {
 		return err
 	}
 	t.pool.invalidate(t.pool.current())

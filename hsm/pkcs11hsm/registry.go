@@ -38,7 +38,8 @@ type module struct {
 
 	// calls is held for reading by every call into the module, and for writing by
 	// what must be alone in it: initialising, finalising, and listing slots or
-	// initialising a token, which at least SoftHSM does without a lock of its own.
+	// initialising a token, which at least SoftHSM does without a lock of its own;
+	// and logging in, so that who finds itself logged in knows it was all the time.
 	calls sync.RWMutex
 
 	// objects has room for one: creating and destroying objects one at a time.
@@ -48,8 +49,7 @@ type module struct {
 	// an earlier epoch may since name something else and are not to be used.
 	epoch uint64
 
-	refs   int          // tokens open; guarded by registry.mu
-	logins map[uint]int // tokens open per slot; guarded by registry.mu
+	attached map[*attachment]struct{} // tokens open; guarded by registry.mu
 }
 
 // load finds or makes the entry of a module. The caller holds r.mu.
@@ -75,7 +75,8 @@ func (r *registry) load(path string) (*module, error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("%w: %s: it cannot be opened", hsm.ErrModule, resolved)
 	}
-	m := &module{path: resolved, lib: lib, ctx: ctx, objects: make(chan struct{}, 1), logins: make(map[uint]int)}
+	m := &module{path: resolved, lib: lib, ctx: ctx, objects: make(chan struct{}, 1),
+		attached: make(map[*attachment]struct{})}
 	r.modules[resolved] = m
 	return m, nil
 }
@@ -83,10 +84,11 @@ func (r *registry) load(path string) (*module, error) {
 // attachment is one token's hold on a module.
 type attachment struct {
 	*module
+	want  selector
 	slot  uint // guarded by calls
 	token pkcs11.TokenInfo
 	// generator is crypto11's context for the token; nil where the module needs
-	// initialisation arguments. Guarded by module.objects.
+	// initialisation arguments. Guarded by calls.
 	generator *crypto11.Context
 }
 
@@ -98,31 +100,48 @@ func (r *registry) attach(path, initArgs string, want selector) (*attachment, er
 	if err != nil {
 		return nil, err
 	}
-	if m.refs > 0 && m.initArgs != initArgs {
+	if len(m.attached) > 0 && m.initArgs != initArgs {
 		return nil, fmt.Errorf("%w: %s is in use with other initialisation arguments", hsm.ErrModule, m.path)
 	}
 	m.calls.Lock()
 	defer m.calls.Unlock()
-	m.initArgs = initArgs
-	a := &attachment{module: m}
-	if m.refs == 0 {
+	if len(m.attached) == 0 {
+		m.initArgs = initArgs
 		m.epoch++
 	}
-	if initArgs == "" {
-		a.generator, err = m.configure(want)
-	} else if m.refs == 0 {
-		err = m.initialize()
+	a := &attachment{module: m, want: want}
+	if err := a.connect(); err != nil {
+		m.finalizeIfUnused()
+		return nil, err
+	}
+	m.attached[a] = struct{}{}
+	return a, nil
+}
+
+// connect makes the generator, where there is to be one, and finds the token. The
+// caller holds registry.mu and calls.
+func (a *attachment) connect() (err error) {
+	if a.initArgs != "" {
+		err = a.initialize()
+	} else if a.generator == nil {
+		a.generator, err = a.configure(a.want)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if a.slot, a.token, err = m.selectToken(want); err != nil {
-		m.finalize(a.generator)
-		return nil, err
+	if a.slot, a.token, err = a.selectToken(a.want); err != nil {
+		a.closeGenerator()
 	}
-	m.refs++
-	m.logins[a.slot]++
-	return a, nil
+	return err
+}
+
+// closeGenerator gives up crypto11's context. crypto11 counts its contexts and
+// finalises the module with the last. The caller holds registry.mu and calls.
+func (a *attachment) closeGenerator() {
+	if a.generator != nil {
+		_ = a.generator.Close()
+		a.generator = nil
+	}
 }
 
 // configure lets crypto11 find the token and, if it is the first, initialise the
@@ -145,7 +164,7 @@ func (m *module) configure(want selector) (*crypto11.Context, error) {
 	if err == nil {
 		return generator, nil
 	}
-	if m.refs == 0 {
+	if m.isFinalized() {
 		if err := m.initialize(); err != nil {
 			return nil, err
 		}
@@ -175,58 +194,60 @@ func (m *module) initialize() error {
 	return fmt.Errorf("%w: %s: C_Initialize: %v", hsm.ErrModule, m.path, pkcs11.Error(call.rv))
 }
 
-// finalize gives up one use of the module. The caller holds registry.mu and calls.
-func (m *module) finalize(generator *crypto11.Context) {
-	if generator != nil {
-		// crypto11 counts its contexts and finalises the module with the last.
-		_ = generator.Close()
-	} else if m.refs == 0 {
-		_ = m.ctx.Finalize()
+// isFinalized asks the module whether it has to be initialised.
+func (m *module) isFinalized() bool {
+	_, err := m.ctx.GetInfo()
+	return isCode(wrap("C_GetInfo", err), pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
+}
+
+// finalizeIfUnused ends the module if no token is open in it. The caller holds
+// registry.mu and calls.
+func (m *module) finalizeIfUnused() {
+	if len(m.attached) == 0 {
+		_ = m.ctx.Finalize() // crypto11 may have done it
 	}
 }
 
 // renewGenerator replaces crypto11's context, whose sessions cannot be replaced one
 // by one. The new one is made first, or closing the old might end the module.
-func (r *registry) renewGenerator(a *attachment, want selector) error {
+func (r *registry) renewGenerator(a *attachment) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a.calls.Lock()
 	defer a.calls.Unlock()
-	renewed, err := a.configure(want)
+	renewed, err := a.configure(a.want)
 	if err != nil {
 		return err
 	}
-	_ = a.generator.Close()
+	a.closeGenerator()
 	a.generator = renewed
 	return nil
 }
 
-// reinitialize brings the module back after it was finalised or lost its device,
-// and finds the token again. With force the module is finalised first, which is
-// only done when no other token is open in it. No handle of before may be used
-// afterwards.
-func (r *registry) reinitialize(a *attachment, want selector, force bool) error {
+// reconnect finds the token again after it or the module was lost. A module that
+// was finalised is begun again; with force that is also done to one that was not,
+// provided that no other token is open in it.
+func (r *registry) reconnect(a *attachment, force bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a.calls.Lock()
 	defer a.calls.Unlock()
-	if force && a.refs == 1 {
-		_ = a.ctx.Finalize()
+	if a.isFinalized() || force && len(a.attached) == 1 {
+		a.end()
 	}
-	if _, err := a.ctx.GetInfo(); isCode(wrap("C_GetInfo", err), pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
-		if err := a.initialize(); err != nil {
-			return err
-		}
-		a.epoch++
+	return a.connect()
+}
+
+// end finalises the module, for it to be begun again. Every crypto11 context is
+// closed while that cannot hit a session of the next initialisation, which may get
+// the same number. Tokens see by the epoch that their handles have ended. The caller
+// holds registry.mu and calls.
+func (m *module) end() {
+	for a := range m.attached {
+		a.closeGenerator()
 	}
-	slot, info, err := a.selectToken(want)
-	if err != nil {
-		return err
-	}
-	a.logins[a.slot]--
-	a.logins[slot]++
-	a.slot, a.token = slot, info
-	return nil
+	_ = m.ctx.Finalize()
+	m.epoch++
 }
 
 // detach gives up the token's hold on the module. endLogin is told whether no other
@@ -237,9 +258,12 @@ func (r *registry) detach(a *attachment, endLogin func(last bool)) {
 	defer r.mu.Unlock()
 	a.calls.Lock()
 	defer a.calls.Unlock()
-	a.logins[a.slot]--
-	endLogin(a.logins[a.slot] == 0)
-	a.refs--
-	a.finalize(a.generator)
-	a.generator = nil
+	delete(a.attached, a)
+	last := true
+	for other := range a.attached {
+		last = last && other.slot != a.slot
+	}
+	endLogin(last)
+	a.closeGenerator()
+	a.finalizeIfUnused()
 }

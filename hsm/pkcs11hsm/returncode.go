@@ -69,8 +69,9 @@ var codeClasses = map[returnCode]codeClass{
 
 	pkcs11.CKR_USER_NOT_LOGGED_IN: {classLogin, hsm.ErrLoginLost},
 
-	pkcs11.CKR_OBJECT_HANDLE_INVALID: {classHandle, hsm.ErrKeyNotFound},
-	pkcs11.CKR_KEY_HANDLE_INVALID:    {classHandle, hsm.ErrKeyNotFound},
+	// Not ErrKeyNotFound: that a key is missing is known from a search only.
+	pkcs11.CKR_OBJECT_HANDLE_INVALID: {classHandle, hsm.ErrUnavailable},
+	pkcs11.CKR_KEY_HANDLE_INVALID:    {classHandle, hsm.ErrUnavailable},
 
 	pkcs11.CKR_DEVICE_REMOVED:           {classGone, hsm.ErrUnavailable},
 	pkcs11.CKR_TOKEN_NOT_PRESENT:        {classGone, hsm.ErrUnavailable},

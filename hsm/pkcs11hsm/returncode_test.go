@@ -16,7 +16,7 @@ func TestReturnCodeClasses(t *testing.T) {
 	allowed := map[class][]error{
 		classSession:        {hsm.ErrUnavailable},
 		classLogin:          {hsm.ErrLoginLost},
-		classHandle:         {hsm.ErrKeyNotFound},
+		classHandle:         {hsm.ErrUnavailable},
 		classGone:           {hsm.ErrUnavailable},
 		classForbidden:      {hsm.ErrKeyNotPermitted},
 		classRequest:        {hsm.ErrUnsupported},

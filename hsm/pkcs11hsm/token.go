@@ -2,6 +2,7 @@ package pkcs11hsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -15,15 +16,18 @@ import (
 
 // Token is one logged-in token of a PKCS#11 module. It implements [hsm.Token].
 type Token struct {
-	cfg  Config
-	want selector
-	log  *slog.Logger
+	cfg Config
+	log *slog.Logger
 
 	module  *attachment
 	login   login
 	pool    *pool[*session]
 	handles *handleTable
 	outage  outage
+
+	// generatorAge is the generation of the pool when crypto11's context was made.
+	// Guarded by module.objects.
+	generatorAge uint64
 
 	// What the probe found; not changed afterwards.
 	info      hsm.Info
@@ -42,7 +46,7 @@ var _ hsm.Token = (*Token)(nil)
 // Open loads and initialises the module, finds the token, logs in with one try, opens
 // the session pool, and probes what the token can do.
 //
-// Errors: hsm.ErrArgument for the configuration; hsm.ErrModule, hsm.ErrTokenNotFound,
+// Errors: hsm.ErrArgument for the configuration, an unreadable PIN included; hsm.ErrModule, hsm.ErrTokenNotFound,
 // hsm.ErrPINIncorrect, hsm.ErrPINLocked; hsm.ErrUnsupported, as [*MissingError], for
 // a token that cannot do what is needed; hsm.ErrUnavailable.
 func Open(ctx context.Context, cfg Config) (*Token, error) {
@@ -50,14 +54,12 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := selector{label: cfg.TokenLabel, serial: cfg.TokenSerial}
-	module, err := modules.attach(cfg.Module, cfg.InitArgs, want)
+	module, err := modules.attach(cfg.Module, cfg.InitArgs, selector{label: cfg.TokenLabel, serial: cfg.TokenSerial})
 	if err != nil {
 		return nil, err
 	}
 	t := &Token{
 		cfg:     cfg,
-		want:    want,
 		log:     cfg.Logger,
 		module:  module,
 		login:   login{sem: make(chan struct{}, 1)},
@@ -93,7 +95,11 @@ func (t *Token) poolSize() int {
 // start logs in, fills the pool and probes. The login comes first and alone: a wrong
 // PIN is tried once.
 func (t *Token) start(ctx context.Context) error {
-	if err := t.logIn(ctx); err != nil {
+	err := t.logIn(ctx)
+	if errors.Is(err, errPINUnreadable) {
+		return fmt.Errorf("%w: %w", hsm.ErrArgument, err)
+	}
+	if err != nil {
 		return err
 	}
 	if opened, err := t.pool.fill(ctx); err != nil {
@@ -109,7 +115,7 @@ func (t *Token) start(ctx context.Context) error {
 		return err
 	}
 	// The one enumeration at start.
-	_, err := t.Keys(ctx)
+	_, err = t.Keys(ctx)
 	return err
 }
 
