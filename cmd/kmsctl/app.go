@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/client"
@@ -22,6 +20,7 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	terminal       func(stream any) bool // whether a person sits at it
 
 	settings settings
 	output   outputFormat
@@ -147,12 +146,6 @@ func (a *app) connect(ctx context.Context, opts ...client.Option) (*connection, 
 	}
 	a.profile = &profile
 	return &connection{Client: c, api: c.API(), namespace: profile.DefaultNamespace()}, nil
-}
-
-// isTerminal reports whether a stream is one that a person sits at.
-func isTerminal(stream any) bool {
-	file, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // sayf writes one line for a person to standard error. If even that fails, there is

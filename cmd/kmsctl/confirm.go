@@ -16,7 +16,7 @@ func (a *app) confirm(question string) error {
 	if a.yes {
 		return nil
 	}
-	if !isTerminal(a.stdin) {
+	if !a.terminal(a.stdin) {
 		return usagef("standard input is not a terminal to confirm this at; add --yes if it is meant")
 	}
 	a.sayf("%s", question)

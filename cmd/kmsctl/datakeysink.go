@@ -133,10 +133,18 @@ func (s *dataKeySink) finish() error {
 		}
 	}
 	if s.failed > 0 {
-		return fmt.Errorf("%d of %d data keys failed, the last with: %w", s.failed, s.count, s.last)
+		return &itemsError{fmt.Sprintf("%d of %d data keys failed", s.failed, s.count), s.last}
 	}
 	return nil
 }
+
+// itemsError is the failure of some items, each of which was reported already.
+type itemsError struct {
+	text string
+	last error
+}
+
+func (e *itemsError) Error() string { return e.text }
 
 func (s *dataKeySink) abort() error {
 	if s.plaintext == nil {

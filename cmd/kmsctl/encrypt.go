@@ -46,7 +46,7 @@ decryption needs exactly the same.`,
 		if err != nil {
 			return err
 		}
-		if f.out == "" && isTerminal(a.stdout) {
+		if f.out == "" && a.terminal(a.stdout) {
 			return usagef("the result is binary: give --out FILE, or --out - for the terminal all the same")
 		}
 		return a.transfer(ctx, &f, "encrypting", func(dst io.Writer, src io.Reader) error {

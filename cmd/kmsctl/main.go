@@ -10,16 +10,18 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], &app{
-		stdin:  os.Stdin,
-		stdout: os.Stdout,
-		stderr: os.Stderr,
-		getenv: os.Getenv,
+		stdin:    os.Stdin,
+		stdout:   os.Stdout,
+		stderr:   os.Stderr,
+		getenv:   os.Getenv,
+		terminal: isTerminal,
 	}))
 }
 
@@ -29,6 +31,12 @@ func run(ctx context.Context, args []string, a *app) int {
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	return a.exit(cmd, err)
+}
+
+// isTerminal reports whether a stream is one that a person sits at.
+func isTerminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 func newRoot(a *app) *cobra.Command {

@@ -34,7 +34,7 @@ func newRandom(a *app) *cobra.Command {
 		if err != nil || size < 1 || size > kms.MaxRandom {
 			return usagef("size %q: want a number of bytes from 1 to %d", args[0], kms.MaxRandom)
 		}
-		if format == "raw" && isTerminal(a.stdout) {
+		if format == "raw" && a.terminal(a.stdout) {
 			return usagef("--format raw is not for a terminal: redirect standard output")
 		}
 		data, err := conn.api.GenerateRandom(ctx, kms.Principal{}, size)

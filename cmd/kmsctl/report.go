@@ -42,8 +42,13 @@ func (a *app) report(err error) {
 // understood.
 func (a *app) explain(err error) explanation {
 	err = wire.FromStatus(err)
-	var domain *kms.Error
+	var (
+		domain *kms.Error
+		items  *itemsError
+	)
 	switch {
+	case errors.As(err, &items):
+		return explanation{cause: items.Error(), next: advice(items.last)}
 	case errors.As(err, &domain):
 		return explainDomain(domain, err)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -52,7 +52,7 @@ func (a *app) transfer(ctx context.Context, f *dataFlags, doing string,
 	if err != nil {
 		return err
 	}
-	if out.file != nil || !isTerminal(a.stdout) {
+	if out.file != nil || !a.terminal(a.stdout) {
 		bar := a.progress(size, doing)
 		defer func() { _ = bar.Clear() }() // a line of the screen that did not clear is no failure
 		src = progressReader{src, bar}
@@ -129,7 +129,7 @@ func (r progressReader) Read(p []byte) (int, error) {
 func (a *app) progress(size int64, doing string) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(size,
 		progressbar.OptionSetWriter(a.stderr),
-		progressbar.OptionSetVisibility(isTerminal(a.stderr)),
+		progressbar.OptionSetVisibility(a.terminal(a.stderr)),
 		progressbar.OptionSetDescription(doing),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionThrottle(100*time.Millisecond),

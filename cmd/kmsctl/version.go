@@ -121,7 +121,7 @@ version that was ever used, --accept-data-loss has to say so.`,
 // use. It asks the service only if it is going to ask the user.
 func (a *app) confirmChange(ctx context.Context, conn *connection, name kms.VersionName, consequence string) error {
 	question := name.String()
-	if !a.yes && isTerminal(a.stdin) {
+	if !a.yes && a.terminal(a.stdin) {
 		version, err := conn.Keys().GetKeyVersion(ctx, &kmsv1.GetKeyVersionRequest{Name: name.String()})
 		if err != nil {
 			return err
