@@ -26,9 +26,9 @@ type Report func(id string, err error)
 // A status travels in response trailers, of which some gRPC implementations take 8 KiB
 // in all, base64 included: so the parts that a caller or an operator chose are bounded.
 const (
-	maxMessage    = 1024     // bytes of a message
-	maxMetaValue  = 1024     // bytes of one value of the metadata
-	maxViolations = 3 * 1024 // bytes of all violations
+	maxMessage    = 512  // bytes of a message
+	maxMetaValue  = 1024 // bytes of one value of the metadata
+	maxViolations = 1536 // bytes of all violations
 )
 
 // ToStatus is what an error of the service becomes on the wire: the code of its row, its
@@ -122,14 +122,16 @@ func clipValues(metadata map[string]string) map[string]string {
 
 // clip bounds a text, and makes it valid UTF-8, which proto strings must be.
 func clip(s string, most int) string {
-	if len(s) > most {
-		cut := most - len("...")
-		for cut > 0 && !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = s[:cut] + "..."
+	whole := len(s) <= most
+	s = strings.ToValidUTF8(s[:min(len(s), most)], "\uFFFD") // which may be longer again
+	if whole && len(s) <= most {
+		return s
 	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	cut := min(len(s), most-len("..."))
+	for cut > 0 && cut < len(s) && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "..."
 }
 
 // retryDelay reads a RetryInfo.

@@ -1,0 +1,92 @@
+package wire
+
+import (
+	"time"
+
+	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/kms"
+)
+
+// Names and values that the tests share.
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func aNamespace() kms.NamespaceName { return must(kms.NewNamespaceName("shop")) }
+func aKey() kms.KeyName             { return must(kms.NewKeyName(aNamespace(), "orders")) }
+func anotherKey() kms.KeyName       { return must(kms.NewKeyName(aNamespace(), "carts")) }
+
+func aBinding() kms.Binding {
+	return kms.Binding{Context: map[string]string{"tenant": "7", "table": "cards"}, AAD: []byte("row 12")}
+}
+
+func aTime(second int64) time.Time { return time.Unix(1_700_000_000+second, 123_456_789).UTC() }
+
+func aStoredNamespace() *kms.Namespace {
+	return &kms.Namespace{Name: aNamespace(), CreateTime: aTime(0), Revision: 7}
+}
+
+func aKeyInfo() *kms.KeyInfo {
+	return &kms.KeyInfo{
+		Key: kms.Key{
+			Name:           aKey(),
+			Purpose:        kms.PurposeEncryptDecrypt,
+			Algorithm:      kms.AlgorithmAES256,
+			Profile:        kms.ProfileStrict,
+			Labels:         map[string]string{"team": "billing"},
+			RotationPeriod: 90 * 24 * time.Hour,
+			Primary:        2,
+			CreateTime:     aTime(1),
+			Revision:       8,
+		},
+		PrimaryState: kms.StateDisabled,
+		VersionCount: 2,
+		RotateTime:   aTime(2),
+	}
+}
+
+func aVersionInfo() *kms.VersionInfo {
+	return &kms.VersionInfo{
+		Version: kms.Version{
+			Name:           aKey().Version(2),
+			UID:            hsm.UID{1, 2, 3, 0xff},
+			State:          kms.StateRevoked,
+			CreateTime:     aTime(3),
+			StateTime:      aTime(4),
+			StatePrincipal: "unix:1000",
+			StateReason:    "laptop stolen",
+			FirstUse:       aTime(5),
+			Revision:       1 << 60,
+		},
+		Primary:     true,
+		Unavailable: "the object is missing",
+	}
+}
+
+func aStateChange() *kms.StateChange {
+	return &kms.StateChange{Version: aVersionInfo(), Switch: kms.SwitchUnsupported}
+}
+
+func someItems(data bool) []kms.DataKeyItem {
+	binding, empty := aBinding(), kms.Binding{}
+	items := []kms.DataKeyItem{
+		{},
+		{Key: aKey()},
+		{Key: aKey(), Binding: &binding},
+		{Key: anotherKey(), Binding: &empty},
+		{Binding: &binding},
+	}
+	for i := range items {
+		secret := []byte{byte(i), 1, 2, 3}
+		if data {
+			items[i].DataKey = secret
+		} else {
+			items[i].Wrapped = secret
+		}
+	}
+	return items
+}
