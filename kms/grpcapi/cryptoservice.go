@@ -1,0 +1,72 @@
+package grpcapi
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/keyholt/keyholt/kms"
+	"github.com/keyholt/keyholt/kms/wire"
+	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
+)
+
+// cryptoService implements CryptoService.
+//
+// No response needs a size check: the most items, each with the longest data key, the
+// longest refusal and a version of its own, fit into a message.
+type cryptoService struct {
+	kmsv1.UnsafeCryptoServiceServer
+	api    kms.API
+	logger *slog.Logger
+}
+
+func (s *cryptoService) Encrypt(ctx context.Context, m *kmsv1.EncryptRequest) (*kmsv1.EncryptResponse, error) {
+	return call(ctx, m, wire.DecodeEncryptRequest, s.api.Encrypt, wire.EncodeEncryptResponse)
+}
+
+func (s *cryptoService) Decrypt(ctx context.Context, m *kmsv1.DecryptRequest) (*kmsv1.DecryptResponse, error) {
+	return call(ctx, m, wire.DecodeDecryptRequest, s.api.Decrypt, wire.EncodeDecryptResponse)
+}
+
+func (s *cryptoService) ReEncrypt(ctx context.Context, m *kmsv1.ReEncryptRequest) (*kmsv1.ReEncryptResponse, error) {
+	return call(ctx, m, wire.DecodeReEncryptRequest, s.api.ReEncrypt, wire.EncodeReEncryptResponse)
+}
+
+func (s *cryptoService) GenerateDataKeys(ctx context.Context, m *kmsv1.GenerateDataKeysRequest) (*kmsv1.GenerateDataKeysResponse, error) {
+	return call(ctx, m, wire.DecodeGenerateDataKeysRequest, s.api.GenerateDataKeys,
+		batch(ctx, s.logger, wire.EncodeGenerateDataKeysResponse))
+}
+
+func (s *cryptoService) WrapDataKeys(ctx context.Context, m *kmsv1.WrapDataKeysRequest) (*kmsv1.WrapDataKeysResponse, error) {
+	return call(ctx, m, wire.DecodeWrapDataKeysRequest, s.api.WrapDataKeys,
+		batch(ctx, s.logger, wire.EncodeWrapDataKeysResponse))
+}
+
+func (s *cryptoService) UnwrapDataKeys(ctx context.Context, m *kmsv1.UnwrapDataKeysRequest) (*kmsv1.UnwrapDataKeysResponse, error) {
+	return call(ctx, m, wire.DecodeUnwrapDataKeysRequest, s.api.UnwrapDataKeys,
+		batch(ctx, s.logger, wire.EncodeUnwrapDataKeysResponse))
+}
+
+func (s *cryptoService) RewrapDataKeys(ctx context.Context, m *kmsv1.RewrapDataKeysRequest) (*kmsv1.RewrapDataKeysResponse, error) {
+	return call(ctx, m, wire.DecodeRewrapDataKeysRequest, s.api.RewrapDataKeys,
+		batch(ctx, s.logger, wire.EncodeRewrapDataKeysResponse))
+}
+
+func (s *cryptoService) GenerateRandom(ctx context.Context, m *kmsv1.GenerateRandomRequest) (*kmsv1.GenerateRandomResponse, error) {
+	p, err := principal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	data, err := s.api.GenerateRandom(ctx, p, wire.DecodeGenerateRandomRequest(m))
+	if err != nil {
+		return nil, err
+	}
+	return wire.EncodeGenerateRandomResponse(data), nil
+}
+
+// batch gives the encoder of a batch's results the log for errors of items that the
+// caller is not told.
+func batch[W any](
+	ctx context.Context, logger *slog.Logger, encode func([]kms.DataKeyResult, wire.Report) W,
+) func([]kms.DataKeyResult) W {
+	return func(results []kms.DataKeyResult) W { return encode(results, report(ctx, logger)) }
+}

@@ -1,0 +1,130 @@
+package grpcapi
+
+import (
+	"context"
+
+	"github.com/keyholt/keyholt/kms"
+	"github.com/keyholt/keyholt/kms/wire"
+	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
+)
+
+// keyService implements KeyService. With what is embedded the compiler insists on every
+// method of the contract.
+type keyService struct {
+	kmsv1.UnsafeKeyServiceServer
+	api kms.API
+}
+
+func (s *keyService) CreateNamespace(ctx context.Context, m *kmsv1.CreateNamespaceRequest) (*kmsv1.Namespace, error) {
+	return call(ctx, m, wire.DecodeCreateNamespaceRequest, s.api.CreateNamespace, wire.EncodeNamespace)
+}
+
+func (s *keyService) GetNamespace(ctx context.Context, m *kmsv1.GetNamespaceRequest) (*kmsv1.Namespace, error) {
+	return call(ctx, m, wire.DecodeGetNamespaceRequest, s.api.GetNamespace, wire.EncodeNamespace)
+}
+
+func (s *keyService) ListNamespaces(ctx context.Context, m *kmsv1.ListNamespacesRequest) (*kmsv1.ListNamespacesResponse, error) {
+	p, err := principal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return list(wire.DecodeListNamespacesRequest(m), func(page kms.Page) (*kms.NamespaceList, error) {
+		return s.api.ListNamespaces(ctx, p, page)
+	}, wire.EncodeListNamespacesResponse)
+}
+
+func (s *keyService) CreateKey(ctx context.Context, m *kmsv1.CreateKeyRequest) (*kmsv1.Key, error) {
+	return call(ctx, m, wire.DecodeCreateKeyRequest, s.api.CreateKey, wire.EncodeKey)
+}
+
+func (s *keyService) GetKey(ctx context.Context, m *kmsv1.GetKeyRequest) (*kmsv1.Key, error) {
+	return call(ctx, m, wire.DecodeGetKeyRequest, s.api.GetKey, wire.EncodeKey)
+}
+
+func (s *keyService) ListKeys(ctx context.Context, m *kmsv1.ListKeysRequest) (*kmsv1.ListKeysResponse, error) {
+	p, err := principal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parent, page, err := wire.DecodeListKeysRequest(m)
+	if err != nil {
+		return nil, err
+	}
+	return list(page, func(page kms.Page) (*kms.KeyList, error) {
+		return s.api.ListKeys(ctx, p, parent, page)
+	}, wire.EncodeListKeysResponse)
+}
+
+func (s *keyService) UpdateKey(ctx context.Context, m *kmsv1.UpdateKeyRequest) (*kmsv1.Key, error) {
+	return call(ctx, m, wire.DecodeUpdateKeyRequest, s.api.UpdateKey, wire.EncodeKey)
+}
+
+func (s *keyService) RotateKey(ctx context.Context, m *kmsv1.RotateKeyRequest) (*kmsv1.RotateKeyResponse, error) {
+	p, err := principal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name, requestID, err := wire.DecodeRotateKeyRequest(m)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.api.RotateKey(ctx, p, name, requestID)
+	if err != nil {
+		return nil, err
+	}
+	return wire.EncodeRotateKeyResponse(result), nil
+}
+
+func (s *keyService) GetKeyVersion(ctx context.Context, m *kmsv1.GetKeyVersionRequest) (*kmsv1.KeyVersion, error) {
+	return call(ctx, m, wire.DecodeGetKeyVersionRequest, s.api.GetKeyVersion, wire.EncodeKeyVersion)
+}
+
+func (s *keyService) ListKeyVersions(ctx context.Context, m *kmsv1.ListKeyVersionsRequest) (*kmsv1.ListKeyVersionsResponse, error) {
+	p, err := principal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parent, page, err := wire.DecodeListKeyVersionsRequest(m)
+	if err != nil {
+		return nil, err
+	}
+	return list(page, func(page kms.Page) (*kms.VersionList, error) {
+		return s.api.ListKeyVersions(ctx, p, parent, page)
+	}, wire.EncodeListKeyVersionsResponse)
+}
+
+func (s *keyService) EnableKeyVersion(ctx context.Context, m *kmsv1.EnableKeyVersionRequest) (*kmsv1.EnableKeyVersionResponse, error) {
+	p, err := principal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name, reason, err := wire.DecodeEnableKeyVersionRequest(m)
+	if err != nil {
+		return nil, err
+	}
+	change, err := s.api.EnableKeyVersion(ctx, p, name, reason)
+	if err != nil {
+		return nil, err
+	}
+	return wire.EncodeEnableKeyVersionResponse(change), nil
+}
+
+func (s *keyService) DisableKeyVersion(ctx context.Context, m *kmsv1.DisableKeyVersionRequest) (*kmsv1.DisableKeyVersionResponse, error) {
+	p, err := principal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name, reason, err := wire.DecodeDisableKeyVersionRequest(m)
+	if err != nil {
+		return nil, err
+	}
+	change, err := s.api.DisableKeyVersion(ctx, p, name, reason)
+	if err != nil {
+		return nil, err
+	}
+	return wire.EncodeDisableKeyVersionResponse(change), nil
+}
+
+func (s *keyService) RevokeKeyVersion(ctx context.Context, m *kmsv1.RevokeKeyVersionRequest) (*kmsv1.RevokeKeyVersionResponse, error) {
+	return call(ctx, m, wire.DecodeRevokeKeyVersionRequest, s.api.RevokeKeyVersion, wire.EncodeRevokeKeyVersionResponse)
+}

@@ -1,0 +1,141 @@
+package grpcapi
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/keyholt/keyholt/kms/wire"
+	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
+)
+
+const (
+	// hardLimit is where the transport itself stops reading a request, with a status
+	// that knows no reasons. It is twice the published limit, so that a caller who is
+	// over by a batch or so hears LIMIT_EXCEEDED instead.
+	hardLimit = 2 * wire.MaxMessageBytes
+
+	connectionTimeout = 10 * time.Second // of a handshake
+	keepaliveTime     = time.Minute      // of silence, before a client is asked whether it lives
+	keepaliveTimeout  = 20 * time.Second // for its answer
+	minPingInterval   = 10 * time.Second // more often is abuse
+	maxHeaderBytes    = 16 << 10
+)
+
+// Server serves one API on any number of listeners.
+type Server struct {
+	cfg      Config
+	grpc     *grpc.Server
+	health   *health.Server
+	draining context.CancelFunc // ends streams that would never end by themselves
+}
+
+// New makes a server. It serves nothing before [Server.Serve].
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	lifetime, draining := context.WithCancel(context.Background())
+	pool := newWipingPool()
+	s := &Server{
+		cfg: cfg,
+		grpc: grpc.NewServer(
+			grpc.Creds(cfg.Credentials),
+			grpc.ForceServerCodecV2(&wipingCodec{pool: pool}),
+			experimental.BufferPool(pool),
+			grpc.StatsHandler(requestSizes{}),
+			grpc.ChainUnaryInterceptor(unaryChain(&cfg)...),
+			grpc.ChainStreamInterceptor(streamChain(&cfg, lifetime)...),
+			grpc.MaxRecvMsgSize(hardLimit),
+			grpc.MaxConcurrentStreams(cfg.MaxConcurrentStreams),
+			grpc.MaxHeaderListSize(maxHeaderBytes),
+			grpc.ConnectionTimeout(connectionTimeout),
+			grpc.KeepaliveParams(keepalive.ServerParameters{
+				MaxConnectionAge:      cfg.MaxConnectionAge,
+				MaxConnectionAgeGrace: cfg.MaxDeadline,
+				Time:                  keepaliveTime,
+				Timeout:               keepaliveTimeout,
+			}),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+				MinTime:             minPingInterval,
+				PermitWithoutStream: true,
+			}),
+		),
+		health:   health.NewServer(),
+		draining: draining,
+	}
+	kmsv1.RegisterKeyServiceServer(s.grpc, &keyService{api: cfg.API})
+	kmsv1.RegisterCryptoServiceServer(s.grpc, &cryptoService{api: cfg.API, logger: cfg.Logger})
+	kmsv1.RegisterSystemServiceServer(s.grpc, &systemService{api: cfg.API, version: cfg.Version})
+	healthv1.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+
+	s.SetServing(false)
+	s.health.SetServingStatus(kmsv1.SystemService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
+	return s, nil
+}
+
+// SetServing says whether keys can be used, which health checks of "", KeyService and
+// CryptoService then tell. It is false until the first call. SystemService is always
+// serving, so that an operator can ask what is wrong. After a drain has begun it has no
+// effect.
+func (s *Server) SetServing(ok bool) {
+	state := healthv1.HealthCheckResponse_NOT_SERVING
+	if ok {
+		state = healthv1.HealthCheckResponse_SERVING
+	}
+	for _, service := range []string{
+		"", kmsv1.KeyService_ServiceDesc.ServiceName, kmsv1.CryptoService_ServiceDesc.ServiceName,
+	} {
+		s.health.SetServingStatus(service, state)
+	}
+}
+
+// Serve serves the listeners until ctx ends or one of them fails, then drains: health
+// checks say NOT_SERVING, clients are told to go elsewhere, requests under way may end
+// within the drain timeout. It closes the listeners, and returns when nothing runs any
+// more: nil if ctx ended, else the listener's error. A server serves once.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	if len(listeners) == 0 {
+		return errors.New("grpcapi: nothing to listen on")
+	}
+	group, failed := errgroup.WithContext(ctx)
+	for _, listener := range listeners {
+		group.Go(func() error { return s.grpc.Serve(listener) })
+	}
+	group.Go(func() error {
+		<-failed.Done()
+		s.drain()
+		return nil
+	})
+	return group.Wait()
+}
+
+func (s *Server) drain() {
+	s.health.Shutdown()
+	s.draining()
+	done := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(done)
+	}()
+	patience := time.NewTimer(s.cfg.DrainTimeout)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+		s.cfg.Logger.Warn("requests under way were cut off", "drain_timeout", s.cfg.DrainTimeout)
+		s.grpc.Stop()
+		<-done
+	}
+}
