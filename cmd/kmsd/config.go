@@ -1,0 +1,150 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/keyholt/keyholt/kms/audit"
+)
+
+// config is the configuration of the server. The yaml tags are the keys of the file;
+// docs/configuration.md describes each. File names are absolute once it is loaded.
+type config struct {
+	DataDir        string         `yaml:"data_dir"`
+	Listen         listenConfig   `yaml:"listen"`
+	TLS            tlsConfig      `yaml:"tls"`
+	Administrators []string       `yaml:"administrators"` // principal names of client certificates
+	HSM            hsmConfig      `yaml:"hsm"`
+	Store          storeConfig    `yaml:"store"`
+	Audit          auditConfig    `yaml:"audit"`
+	Log            logConfig      `yaml:"log"`
+	Limits         limitsConfig   `yaml:"limits"`
+	Shutdown       shutdownConfig `yaml:"shutdown"`
+}
+
+// listenConfig: at least one is set.
+type listenConfig struct {
+	GRPC string `yaml:"grpc"` // host:port, TLS 1.3 with client certificates
+	Unix string `yaml:"unix"` // path of a socket
+}
+
+// tlsConfig is set with listen.grpc, and only with it.
+type tlsConfig struct {
+	CertFile     string `yaml:"cert_file"`
+	KeyFile      string `yaml:"key_file"`
+	ClientCAFile string `yaml:"client_ca_file"`
+}
+
+type hsmConfig struct {
+	Module                   string `yaml:"module"`
+	InitArgs                 string `yaml:"init_args"`
+	TokenLabel               string `yaml:"token_label"` // this or the serial number
+	TokenSerial              string `yaml:"token_serial"`
+	PINFile                  string `yaml:"pin_file"`
+	Sessions                 int    `yaml:"sessions"`        // 0: three for each core
+	MaxBlockBytes            int    `yaml:"max_block_bytes"` // 0: the token package's default
+	RequireAllowedMechanisms bool   `yaml:"require_allowed_mechanisms"`
+}
+
+type storeConfig struct {
+	Driver string `yaml:"driver"`
+	DSN    string `yaml:"dsn"`
+}
+
+type auditConfig struct {
+	File string `yaml:"file"`
+	Sync string `yaml:"sync"` // "always", or an interval
+}
+
+type logConfig struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+type limitsConfig struct {
+	MaxInFlight int `yaml:"max_in_flight"` // requests at once
+}
+
+type shutdownConfig struct {
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+}
+
+// The files that have a name in the data directory unless the configuration says
+// otherwise. The lock file has no other.
+const (
+	storeFile = "keyholt.db"
+	auditFile = "audit.jsonl"
+	lockFile  = "kmsd.lock"
+)
+
+// The defaults of keys that are not in the file. hsm.sessions and hsm.max_block_bytes
+// have theirs in package pkcs11hsm.
+const (
+	driverSQLite        = "sqlite"
+	defaultMaxInFlight  = 1024
+	defaultDrainTimeout = 30 * time.Second
+)
+
+// defaultConfig is what a file that sets nothing stands for.
+func defaultConfig() config {
+	return config{
+		HSM:      hsmConfig{RequireAllowedMechanisms: true},
+		Store:    storeConfig{Driver: driverSQLite},
+		Audit:    auditConfig{Sync: audit.SyncAlways().String()},
+		Log:      logConfig{Level: "info", Format: "json"},
+		Limits:   limitsConfig{MaxInFlight: defaultMaxInFlight},
+		Shutdown: shutdownConfig{DrainTimeout: defaultDrainTimeout},
+	}
+}
+
+// loadConfig reads a configuration file and checks all that can be seen in it alone.
+// What is wrong is returned as [problems], which match errConfiguration; the yamlFile
+// knows the lines, for checks that follow.
+func loadConfig(path string) (*config, *yamlFile, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, as(errConfiguration, err)
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, nil, as(errConfiguration, err)
+	}
+	c := defaultConfig()
+	f := decodeYAML(path, text, &c)
+	if len(f.problems) == 0 { // else consequences would be reported as causes
+		c.resolve(filepath.Dir(absolute))
+		c.check(f)
+	}
+	if len(f.problems) > 0 {
+		return nil, nil, f.problems
+	}
+	return &c, f, nil
+}
+
+// resolve makes relative file names relative to dir, that of the configuration file,
+// and fills in the defaults that are names in the data directory.
+func (c *config) resolve(dir string) {
+	if c.HSM.PINFile == "" {
+		c.HSM.PINFile = credentialPIN()
+	}
+	for _, name := range []*string{
+		&c.DataDir, &c.Listen.Unix, &c.TLS.CertFile, &c.TLS.KeyFile, &c.TLS.ClientCAFile,
+		&c.HSM.Module, &c.HSM.PINFile, &c.Store.DSN, &c.Audit.File,
+	} {
+		if *name != "" && !filepath.IsAbs(*name) {
+			*name = filepath.Join(dir, *name)
+		}
+	}
+	c.inDataDir()
+}
+
+// inDataDir fills in the defaults that are names in the data directory.
+func (c *config) inDataDir() {
+	if c.Store.DSN == "" {
+		c.Store.DSN = filepath.Join(c.DataDir, storeFile)
+	}
+	if c.Audit.File == "" {
+		c.Audit.File = filepath.Join(c.DataDir, auditFile)
+	}
+}

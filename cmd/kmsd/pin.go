@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// maxPIN is the most bytes that a PIN file may have: PKCS#11 tokens take up to 255.
+const maxPIN = 1024
+
+// credentialsEnv is where systemd puts the credentials of a service.
+const credentialsEnv = "CREDENTIALS_DIRECTORY"
+
+// credentialPIN is the file of the PIN when systemd hands it over (LoadCredential=pin:...);
+// empty if there is none.
+func credentialPIN() string {
+	dir := os.Getenv(credentialsEnv)
+	if dir == "" {
+		return ""
+	}
+	path := filepath.Join(dir, "pin")
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// readPIN reads the PIN from its file, without the newline at its end. It is read anew
+// for each login, so that it does not stay in memory; the caller wipes it. Errors match
+// errConfiguration and name the file, never what is in it.
+func readPIN(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, as(errConfiguration, err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, as(errConfiguration, err)
+	}
+	if err := checkPINMode(path, info.Mode()); err != nil {
+		return nil, err
+	}
+	buffer := make([]byte, maxPIN+1)
+	n, err := io.ReadFull(file, buffer)
+	switch {
+	case err == nil:
+		clear(buffer)
+		return nil, as(errConfiguration, fmt.Errorf("PIN file %s has more than %d bytes", path, maxPIN))
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		clear(buffer)
+		return nil, as(errConfiguration, err)
+	}
+	pin := bytes.TrimRight(buffer[:n], "\r\n")
+	if len(pin) == 0 {
+		return nil, as(errConfiguration, fmt.Errorf("PIN file %s is empty", path))
+	}
+	return pin, nil
+}
+
+// checkPINMode refuses a PIN file that others than its owner may use. systemd lets the
+// service's user read a credential by an access control list, which shows as permission
+// of the group: there the group is no finding.
+func checkPINMode(path string, mode os.FileMode) error {
+	if !mode.IsRegular() {
+		return as(errConfiguration, fmt.Errorf("PIN file %s is no regular file", path))
+	}
+	others := os.FileMode(0o077)
+	if dir := os.Getenv(credentialsEnv); dir != "" && filepath.Dir(path) == filepath.Clean(dir) {
+		others = 0o007
+	}
+	if mode.Perm()&others != 0 {
+		return as(errConfiguration, fmt.Errorf("PIN file %s has mode %04o: others than its owner can use it; run: chmod 600 %s",
+			path, mode.Perm(), path))
+	}
+	return nil
+}

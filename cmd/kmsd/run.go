@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/keyholt/keyholt/hsm/pkcs11hsm"
+	"github.com/keyholt/keyholt/kms"
+	"github.com/keyholt/keyholt/kms/audit"
+	"github.com/keyholt/keyholt/kms/authn"
+	"github.com/keyholt/keyholt/kms/authz"
+	"github.com/keyholt/keyholt/kms/grpcapi"
+	"github.com/keyholt/keyholt/kms/keystore"
+	"github.com/keyholt/keyholt/kms/wire"
+)
+
+// auditCloseTimeout is how long the audit log has at the end to write what is queued.
+const auditCloseTimeout = 10 * time.Second
+
+// hooks are what the commands do differently on the way through run. Each may be nil.
+type hooks struct {
+	prepare func(context.Context) error // while only the data directory is locked
+	ready   func([]net.Listener) error  // when clients may connect
+	hangups <-chan os.Signal            // each makes the audit log open its file anew
+}
+
+// run is the server's life: each part is made in turn, the last serves until ctx ends,
+// and they are closed in the opposite order. What it made it closes, on an error too.
+func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) {
+	lock, err := openDataDir(c.DataDir)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "the data directory", lock.release)
+	if h.prepare != nil {
+		if err := h.prepare(ctx); err != nil {
+			return err
+		}
+	}
+	log.InfoContext(ctx, "kmsd starts", slog.String("version", version()), slog.Int("pid", os.Getpid()),
+		slog.String("data_dir", c.DataDir))
+
+	token, err := pkcs11hsm.Open(ctx, c.HSM.token(log))
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "the token", token.Close)
+	logToken(ctx, log, token)
+
+	database, store, sealer, err := openStore(ctx, c.Store, token)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "the store", database.Close)
+
+	auditLog, err := openAudit(c.Audit, log)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "the audit log", func() error { return closeAudit(ctx, auditLog) })
+
+	service, err := kms.New(ctx, kms.Config{
+		Token:      token,
+		Store:      store,
+		Sealer:     sealer,
+		Authorizer: authz.LocalAdministrators{UID: uint32(os.Geteuid()), Names: c.Administrators},
+		Auditor:    auditLog,
+		Logger:     log,
+	})
+	if err != nil {
+		return err
+	}
+	defer service.Close()
+
+	server, err := newServer(ctx, c, service, log)
+	if err != nil {
+		return err
+	}
+	listeners, err := c.Listen.listen(ctx)
+	if err != nil {
+		return err
+	}
+	if h.ready != nil {
+		if err := h.ready(listeners); err != nil {
+			closeAll(listeners)
+			return err
+		}
+	}
+	return serve(ctx, server, service, listeners, log, func() { reopenAudit(ctx, auditLog, h.hangups, log) })
+}
+
+// closing closes a part when run returns, and adds what goes wrong to run's error.
+func closing(err *error, part string, closePart func() error) {
+	if closeErr := closePart(); closeErr != nil {
+		*err = errors.Join(*err, fmt.Errorf("close %s: %w", part, closeErr))
+	}
+}
+
+// token is the configuration in the words of the token's package.
+func (c hsmConfig) token(log *slog.Logger) pkcs11hsm.Config {
+	return pkcs11hsm.Config{
+		Module:                   c.Module,
+		InitArgs:                 c.InitArgs,
+		TokenLabel:               c.TokenLabel,
+		TokenSerial:              c.TokenSerial,
+		PIN:                      func() ([]byte, error) { return readPIN(c.PINFile) },
+		Sessions:                 c.Sessions,
+		MaxBlockBytes:            c.MaxBlockBytes,
+		RequireAllowedMechanisms: c.RequireAllowedMechanisms,
+		Logger:                   log,
+	}
+}
+
+func logToken(ctx context.Context, log *slog.Logger, token *pkcs11hsm.Token) {
+	info := token.Info()
+	log.InfoContext(ctx, "token opened", slog.String("label", info.Label), slog.String("serial", info.Serial),
+		slog.String("model", info.Model), slog.String("module", info.Module), slog.Int("sessions", info.Sessions),
+		slog.Int("max_block_bytes", info.MaxBlockBytes))
+	for _, limitation := range info.Limitations {
+		log.WarnContext(ctx, "the token has a limitation", slog.String("name", limitation.Name),
+			slog.String("detail", limitation.Detail))
+	}
+}
+
+// openStore opens the store and the key that seals its rows. That key is made only for a
+// store that never had one.
+func openStore(
+	ctx context.Context, c storeConfig, token *pkcs11hsm.Token,
+) (_ *keystore.Database, _ *keystore.Store, _ *kms.Sealer, err error) {
+	database, err := keystore.Open(ctx, keystore.Config{Driver: c.Driver, DSN: c.DSN})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			closing(&err, "the store", database.Close)
+		}
+	}()
+	uid, made := database.SealKey()
+	sealer, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := database.ConfirmSealKey(ctx); err != nil {
+		return nil, nil, nil, err
+	}
+	store, err := database.Store(sealer)
+	return database, store, sealer, err
+}
+
+func openAudit(c auditConfig, log *slog.Logger) (*audit.File, error) {
+	sync, err := audit.ParseSync(c.Sync)
+	if err != nil {
+		return nil, as(errConfiguration, err)
+	}
+	file, err := audit.OpenFile(audit.Config{Path: c.File, Sync: sync, Reason: wire.Reason, Logger: log})
+	if err != nil {
+		return nil, as(errStorage, err)
+	}
+	return file, nil
+}
+
+// closeAudit goes on when ctx has ended, as it has by then.
+func closeAudit(ctx context.Context, file *audit.File) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditCloseTimeout)
+	defer cancel()
+	if err := file.Close(ctx); err != nil {
+		return as(errStorage, err)
+	}
+	return nil
+}
+
+// reopenAudit opens the audit file anew at each hangup, until ctx ends.
+func reopenAudit(ctx context.Context, file *audit.File, hangups <-chan os.Signal, log *slog.Logger) {
+	for {
+		select {
+		case <-hangups:
+			if err := file.Reopen(ctx); err != nil {
+				log.ErrorContext(ctx, "the audit file cannot be opened anew; records go to the one before",
+					slog.Any("error", err))
+			} else {
+				log.InfoContext(ctx, "opened the audit file anew")
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func newServer(ctx context.Context, c *config, service *kms.Service, log *slog.Logger) (*grpcapi.Server, error) {
+	credentials := authn.ServerCredentials(nil)
+	if c.Listen.GRPC != "" {
+		tlsConfig, err := authn.ServerTLS(c.tlsFiles(), func(err error) {
+			if err != nil {
+				log.ErrorContext(ctx, "changed TLS files cannot be used; those before stay in use", slog.Any("error", err))
+			} else {
+				log.InfoContext(ctx, "read the changed TLS files")
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		credentials = authn.ServerCredentials(tlsConfig)
+		if len(c.Administrators) == 0 {
+			log.WarnContext(ctx, "no client certificate is an administrator: everybody is refused over TLS")
+		}
+	}
+	return grpcapi.New(grpcapi.Config{
+		API:          service,
+		Credentials:  credentials,
+		Logger:       log,
+		Version:      version(),
+		MaxInFlight:  c.Limits.MaxInFlight,
+		DrainTimeout: c.Shutdown.DrainTimeout,
+	})
+}

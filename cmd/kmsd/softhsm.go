@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+// softHSMEnv names SoftHSM2's module where it is in none of the usual places.
+const softHSMEnv = "SOFTHSM2_MODULE"
+
+// softHSMPaths are patterns of where packages put SoftHSM2's module.
+var softHSMPaths = [...]string{
+	"/usr/lib/softhsm/libsofthsm2.so",              // Debian, Ubuntu, Alpine
+	"/usr/lib/*-linux-gnu*/softhsm/libsofthsm2.so", // Debian and Ubuntu, by architecture
+	"/usr/lib64/pkcs11/libsofthsm2.so",             // Fedora, RHEL
+	"/usr/lib64/softhsm/libsofthsm2.so",            // openSUSE
+	"/usr/lib/pkcs11/libsofthsm2.so",               // Arch
+	"/usr/lib/libsofthsm2.so",                      // Arch
+	"/opt/homebrew/lib/softhsm/libsofthsm2.so",     // Homebrew, Apple silicon
+	"/usr/local/lib/softhsm/libsofthsm2.so",        // Homebrew, Intel; built from source
+}
+
+// findSoftHSM returns the path of SoftHSM2's module. An error matches hsm.ErrModule and
+// says what to install.
+func findSoftHSM() (string, error) {
+	if path := os.Getenv(softHSMEnv); path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return "", as(hsm.ErrModule, fmt.Errorf("%s: %w", softHSMEnv, err))
+		}
+		return path, nil
+	}
+	for _, pattern := range softHSMPaths {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return "", err
+		}
+		if len(found) > 0 {
+			return found[0], nil
+		}
+	}
+	return "", as(hsm.ErrModule, fmt.Errorf("SoftHSM2, the token of kmsd dev, is not installed. %s. "+
+		"If it is in an unusual place, set %s to the path of libsofthsm2.so", installHint(), softHSMEnv))
+}
+
+func installHint() string {
+	if runtime.GOOS == "darwin" {
+		return "Run: brew install softhsm"
+	}
+	return "On Debian and Ubuntu run: sudo apt-get install softhsm2; on Fedora: sudo dnf install softhsm; " +
+		"on Arch: sudo pacman -S softhsm; with Homebrew: brew install softhsm"
+}
