@@ -159,6 +159,7 @@ func (a *app) encode(value any) error {
 // printable is text of others made harmless for a terminal: control characters, also
 // those that only change the direction of writing, appear as escapes.
 func printable(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
 	if !strings.ContainsFunc(s, unprintable) {
 		return s
 	}

@@ -70,7 +70,7 @@ func explainProbe(p client.Profile, err error) explanation {
 		authority x509.UnknownAuthorityError
 		hostname  x509.HostnameError
 		invalid   x509.CertificateInvalidError
-		alert     tls.AlertError
+		operation *net.OpError
 		record    tls.RecordHeaderError
 	)
 	switch {
@@ -103,10 +103,11 @@ func explainProbe(p client.Profile, err error) explanation {
 			cause: fmt.Sprintf("the certificate of %s is not valid: %v", address, err),
 			next:  "have the server's certificate renewed, and check this machine's clock.",
 		}
-	case errors.As(err, &alert):
+	case errors.As(err, &operation) && operation.Op == "remote error": // how crypto/tls reports the peer's alert
 		return explanation{
-			cause: fmt.Sprintf("%s refused the client's certificate: %v", address, alert),
-			next:  "check cert_file and key_file in the profile: the certificate must be valid and signed by the service's client CA.",
+			cause: fmt.Sprintf("%s refused the TLS connection: %v", address, operation.Err),
+			next: "check cert_file and key_file in the profile: the certificate must be valid, and signed by an " +
+				"authority that the service trusts for its clients.",
 		}
 	case errors.As(err, &record):
 		return explanation{

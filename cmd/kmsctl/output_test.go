@@ -1,0 +1,58 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+
+	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
+)
+
+func TestPrintable(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                        "",
+		"Prüfung 日本, a=\"b\" \\n": "Prüfung 日本, a=\"b\" \\n",
+		"\x1b]0;title\a":          `\x1b]0;title\a`,
+		"two\nlines\tand a tab":   `two\nlines\tand a tab`,
+		"evil\u202etxt.exe":       `evil\u202etxt.exe`,
+		"\xff":                    "\uFFFD",
+	} {
+		if got := printable(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// The exact bytes of structured output: scripts rely on them.
+func TestEncodings(t *testing.T) {
+	finding := &kmsv1.Finding{Area: "token", Check: "a<b", Severity: severityWarning}
+	for format, want := range map[outputFormat]string{
+		formatJSON: `[
+  {
+    "area": "token",
+    "check": "a<b",
+    "detail": "",
+    "remedy": "",
+    "severity": "SEVERITY_WARNING"
+  }
+]
+`,
+		formatYAML: `- area: token
+  check: a<b
+  detail: ""
+  remedy: ""
+  severity: SEVERITY_WARNING
+`,
+		formatTable: `RESULT   AREA   CHECK  DETAIL  WHAT TO DO
+WARNING  token  a<b
+`,
+	} {
+		var out bytes.Buffer
+		a := &app{stdout: &out, output: format}
+		if err := showList(a, []*kmsv1.Finding{finding}, findingRow); err != nil {
+			t.Fatal(err)
+		}
+		if out.String() != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", format, out.String(), want)
+		}
+	}
+}
