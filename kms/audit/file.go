@@ -12,7 +12,7 @@ import (
 	"github.com/keyholt/keyholt/kms"
 )
 
-// ErrClosed: the log was closed.
+// ErrClosed is the error of a log that was closed.
 var ErrClosed = errors.New("audit: the log is closed")
 
 const (
