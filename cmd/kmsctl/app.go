@@ -133,6 +133,9 @@ func (a *app) local(f func(ctx context.Context, args []string) error) func(*cobr
 
 // connect makes the client. No connection is attempted before the first call.
 func (a *app) connect(ctx context.Context, opts ...client.Option) (*connection, error) {
+	if a.timeout <= 0 {
+		return nil, usagef("--timeout %v: want a positive duration", a.timeout)
+	}
 	profile, err := a.settings.profile(a.getenv)
 	if err != nil {
 		return nil, err

@@ -85,11 +85,27 @@ func showList[M proto.Message](a *app, list []M, row func(M) []column) error {
 		}
 		return a.encode(values)
 	}
-	w := newTable()
+	return a.render(listTable(list, row))
+}
+
+// listTable has a row for each of the list, and the columns that any of them has a value
+// for.
+func listTable[M proto.Message](list []M, row func(M) []column) table.Writer {
+	rows := make([][]column, len(list))
+	used := make(map[string]bool)
 	for i, m := range list {
-		var head, cells table.Row
 		for _, c := range row(m) {
 			if !c.detail {
+				rows[i] = append(rows[i], c)
+				used[c.name] = used[c.name] || c.value != ""
+			}
+		}
+	}
+	w := newTable()
+	for i, columns := range rows {
+		var head, cells table.Row
+		for _, c := range columns {
+			if used[c.name] {
 				head = append(head, strings.ToUpper(c.name))
 				cells = append(cells, printable(c.value))
 			}
@@ -99,7 +115,7 @@ func showList[M proto.Message](a *app, list []M, row func(M) []column) error {
 		}
 		w.AppendRow(cells)
 	}
-	return a.render(w)
+	return w
 }
 
 func newTable() table.Writer {

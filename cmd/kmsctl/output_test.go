@@ -42,7 +42,7 @@ func TestEncodings(t *testing.T) {
   remedy: ""
   severity: SEVERITY_WARNING
 `,
-		formatTable: `RESULT   AREA   CHECK  DETAIL  WHAT TO DO
+		formatTable: `RESULT   AREA   CHECK
 WARNING  token  a<b
 `,
 	} {
