@@ -141,11 +141,11 @@ func TestConfigProblems(t *testing.T) {
 		{"unknown key", minimal + "color: red\n", []string{
 			":8: color: unknown key; the keys here are data_dir, listen, tls, administrators, hsm, store, audit, log, limits, shutdown",
 		}},
-		{"unknown key in a section", minimal + "log:\n  levle: info\n", []string{
-			":9: log.levle: unknown key; the keys here are level, format",
+		{"unknown key in a section", minimal + "log:\n  lvl: info\n", []string{
+			":9: log.lvl: unknown key; the keys here are level, format",
 		}},
-		{"two problems", minimal + "log:\n  levle: info\n  formt: json\n", []string{
-			":9: log.levle: unknown key; the keys here are level, format",
+		{"two problems", minimal + "log:\n  lvl: info\n  formt: json\n", []string{
+			":9: log.lvl: unknown key; the keys here are level, format",
 			":10: log.formt: unknown key; the keys here are level, format",
 		}},
 		{"merge key", minimal + "log:\n  <<: {level: info}\n", []string{

@@ -15,8 +15,8 @@ import (
 	"github.com/keyholt/keyholt/hsm/pkcs11hsm"
 )
 
-// devTokenLabel is the label of the token of kmsd dev.
-const devTokenLabel = "keyholt-dev"
+// devLabel is the label of the token of kmsd dev.
+const devLabel = "keyholt-dev"
 
 // devServer makes what a server for development needs, all in one directory. Files that
 // must be complete appear under their names only when they are.
@@ -51,7 +51,7 @@ func (d *devServer) config() (*config, error) {
 		ClientCAFile: d.path("tls", "ca.pem"),
 	}
 	c.HSM.Module = module
-	c.HSM.TokenLabel = devTokenLabel
+	c.HSM.TokenLabel = devLabel
 	c.HSM.PINFile = d.path("pin")
 	c.Log.Format = "text"
 	c.inDataDir()
@@ -115,7 +115,7 @@ func (d *devServer) makeToken(tokens string) error {
 	if err := d.useTokens(unfinished); err != nil {
 		return err
 	}
-	if _, err := pkcs11hsm.InitToken(d.conf.HSM.Module, devTokenLabel, soPIN, pin); err != nil {
+	if _, err := pkcs11hsm.InitToken(d.conf.HSM.Module, devLabel, soPIN, pin); err != nil {
 		return fmt.Errorf("make a SoftHSM2 token: %w", err)
 	}
 	if err := os.Rename(unfinished, tokens); err != nil {
@@ -179,7 +179,7 @@ To look into the token:
 
 Stop it with Ctrl-C.
 `, shellQuote(d.dir), shellQuote(d.path("profile.yaml")), tls, shellQuote(d.path("profile-tls.yaml")),
-		shellQuote(d.path("softhsm", "softhsm2.conf")), shellQuote(d.conf.HSM.Module), devTokenLabel, shellQuote(d.path("pin")))
+		shellQuote(d.path("softhsm", "softhsm2.conf")), shellQuote(d.conf.HSM.Module), devLabel, shellQuote(d.path("pin")))
 	return err
 }
 

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	softhsmtest "github.com/keyholt/keyholt/softhsm-test"
+)
+
+// The scripts in testdata run this test binary as kmsd, on a SoftHSM2 token of their own.
+// Besides the commands of testscript they have those of scriptCommands.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"kmsd": main})
+}
+
+func TestScripts(t *testing.T) {
+	softhsmtest.Require(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds:                scriptCommands(),
+		Setup:               func(env *testscript.Env) error { return setUpScript(t, env) },
+		Condition: func(condition string) (bool, error) {
+			if condition == "spy" {
+				return spyModule() != "", nil
+			}
+			return false, errors.New("unknown condition")
+		},
+	})
+}
+
+// setUpScript gives a script a token.
+func setUpScript(t *testing.T, env *testscript.Env) error {
+	token := softhsmtest.New(t)
+	env.Values[processesKey{}] = make(map[string]*process)
+	env.Values[heldKey{}] = make(map[string]*heldRequest)
+	env.Values[notifyKey{}] = make(map[string]*net.UnixConn)
+	for name, value := range map[string]string{
+		"MODULE":        token.ModulePath(),
+		"SPY":           spyModule(),
+		"LABEL":         token.Label(),
+		"SERIAL":        token.Serial(),
+		"PIN":           token.PIN(),
+		"PIN_FILE":      token.PINFile(),
+		"SOFTHSM2_CONF": token.Conf(),
+	} {
+		env.Setenv(name, value)
+	}
+	return nil
+}
+
+// spyModule is OpenSC's PKCS#11 module that logs calls on their way to another; empty if
+// it is not installed.
+func spyModule() string {
+	for _, pattern := range []string{
+		"/usr/lib/*/pkcs11-spy.so", "/usr/lib64/pkcs11-spy.so", "/usr/lib/pkcs11-spy.so",
+		"/opt/homebrew/lib/pkcs11-spy.so", "/usr/local/lib/pkcs11-spy.so",
+	} {
+		if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
+			return found[0]
+		}
+	}
+	return ""
+}
+
+func scriptCommands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
+	commands := map[string]func(ts *testscript.TestScript, args []string){
+		// status CODE PROGRAM ARG...: run the program; it must exit with the code.
+		"status": cmdStatus,
+		// expand FILE...: put the values of environment variables into the files.
+		"expand": cmdExpand,
+		// mode FILE MODE: the permissions of the file.
+		"mode": cmdMode,
+		// count N TEXT FILE: so many lines of the file contain the text.
+		"count": cmdCount,
+		// sql FILE STATEMENT: change a SQLite database.
+		"sql": cmdSQL,
+		// certificates DIR NAME: make an authority, and certificates for the server NAME and the clients ops and other,
+		// with their profiles.
+		"certificates": cmdCertificates,
+
+		// start NAME PROGRAM ARG...: run the program beside the script, and wait until it is ready.
+		"start": cmdStart,
+		// signal NAME SIGNAL: send the signal to what start has started.
+		"signal": cmdSignal,
+		// exited NAME CODE: wait for its end; -1 is an end by a signal.
+		"exited": cmdExited,
+		// logged NAME TEXT: wait until its log contains the text.
+		"logged": cmdLogged,
+		// unlogged NAME TEXT: its log so far does not contain the text.
+		"unlogged": cmdUnlogged,
+		// growth NAME allow|forbid: whether the files it writes may grow (RLIMIT_FSIZE), as on a full disk.
+		"growth": cmdGrowth,
+
+		// call PROFILE METHOD ARG...: make a request; standard output says OK or code and reason.
+		"call": cmdCall,
+		// begin NAME PROFILE: begin a request that is under way until finish.
+		"begin": cmdBegin,
+		// finish NAME: end the request of begin; standard output as call's.
+		"finish": cmdFinish,
+		// handshake PROFILE VERSION: a bare TLS handshake up to the version; standard output says OK or the error.
+		"handshake": cmdHandshake,
+		// systemd NAME: be systemd: listen for notifications, and set NOTIFY_SOCKET.
+		"systemd": cmdSystemd,
+		// notified STATE: the next notification.
+		"notified": cmdNotified,
+	}
+	all := make(map[string]func(*testscript.TestScript, bool, []string), len(commands))
+	for name, command := range commands {
+		all[name] = func(ts *testscript.TestScript, neg bool, args []string) {
+			if neg {
+				ts.Fatalf("%s cannot be negated", name)
+			}
+			command(ts, args)
+		}
+	}
+	return all
+}
+
+// need checks the number of arguments: at least that many names.
+func need(ts *testscript.TestScript, args []string, names ...string) {
+	if len(args) < len(names) {
+		ts.Fatalf("arguments: %v", names)
+	}
+}
+
+func cmdStatus(ts *testscript.TestScript, args []string) {
+	need(ts, args, "CODE", "PROGRAM")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func cmdExpand(ts *testscript.TestScript, args []string) {
+	need(ts, args, "FILE")
+	for _, name := range args {
+		text := os.Expand(ts.ReadFile(name), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
+	}
+}
+
+func cmdMode(ts *testscript.TestScript, args []string) {
+	need(ts, args, "FILE", "MODE")
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	want, err := strconv.ParseUint(args[1], 8, 32)
+	ts.Check(err)
+	if got := info.Mode().Perm(); got != os.FileMode(want) {
+		ts.Fatalf("%s has mode %04o, want %04o", args[0], got, want)
+	}
+}
+
+func cmdCount(ts *testscript.TestScript, args []string) {
+	need(ts, args, "N", "TEXT", "FILE")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := countLines(ts.ReadFile(args[2]), args[1]); got != want {
+		ts.Fatalf("%d lines of %s contain %q, want %d", got, args[2], args[1], want)
+	}
+}
+
+// environment is the script's, for programs that its commands start.
+func environment(ts *testscript.TestScript) []string {
+	env := []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "TMPDIR=" + ts.Getenv("TMPDIR")}
+	for _, name := range []string{
+		"SOFTHSM2_CONF", softHSMEnv, "NOTIFY_SOCKET", credentialsEnv, "XDG_DATA_HOME", "XDG_RUNTIME_DIR",
+		"PKCS11SPY", "PKCS11SPY_OUTPUT", "GOCOVERDIR",
+	} {
+		if value := ts.Getenv(name); value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
