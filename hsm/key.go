@@ -48,7 +48,7 @@ type Object struct {
 	Extractable      bool // CKA_EXTRACTABLE
 	AlwaysSensitive  bool // CKA_ALWAYS_SENSITIVE
 	NeverExtractable bool // CKA_NEVER_EXTRACTABLE
-	Local            bool // CKA_LOCAL
+	Local            bool // CKA_LOCAL; some modules never set it
 	Modifiable       bool // CKA_MODIFIABLE
 	Copyable         bool // CKA_COPYABLE; true where the module ignores the attribute
 	// Mechanisms are the names of CKA_ALLOWED_MECHANISMS; nil where the object

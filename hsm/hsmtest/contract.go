@@ -17,6 +17,8 @@ type Fixture struct {
 	// Another opens the same token once more, as another process or a restarted
 	// one would. The suite closes it.
 	Another func(t testing.TB) hsm.Token
+	// NoLocal says that the token sets CKA_LOCAL on no key.
+	NoLocal bool
 }
 
 // Run checks that an implementation keeps the contract of [hsm.Token]. newFixture

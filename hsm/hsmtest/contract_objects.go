@@ -53,7 +53,7 @@ func testGenerated(c *contract) {
 			if o.UID != uid || o.Label != label || o.Spec != spec || !o.Usable {
 				c.Errorf("%s: %+v", spec, o)
 			}
-			if !o.Sensitive || o.Extractable || !o.AlwaysSensitive || !o.NeverExtractable || !o.Local {
+			if !o.Sensitive || o.Extractable || !o.AlwaysSensitive || !o.NeverExtractable || o.Local == c.fixture.NoLocal {
 				c.Errorf("%s is not protected: %+v", spec, o)
 			}
 			var want []string

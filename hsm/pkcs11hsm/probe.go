@@ -131,7 +131,8 @@ func (p *prober) generation() error {
 }
 
 // mechanismLists finds out whether the key's list of mechanisms is kept, and whether
-// another mechanism is then refused.
+// another mechanism is then refused. If not, templates leave it out: NSS takes such
+// attributes for session objects, passes them over, and fails for token objects.
 func (p *prober) mechanismLists() error {
 	if p.t.dialect.allowedMechanisms {
 		q := search{p.t, p.s}
@@ -140,9 +141,8 @@ func (p *prober) mechanismLists() error {
 			return err
 		}
 		kept := slices.Equal(ulongs(set[pkcs11.CKA_ALLOWED_MECHANISMS]), []uint{pkcs11.CKM_AES_ECB})
-		p.info.AllowedMechs = kept && p.refuses(pkcs11.CKM_AES_CBC)
-		// A list that is not kept could not be read back from a new key either.
-		p.t.dialect.allowedMechanisms = kept
+		p.info.AllowedMechs = kept && p.refuses(pkcs11.CKM_AES_CBC) && p.refuses(pkcs11.CKM_AES_CBC_PAD)
+		p.t.dialect.allowedMechanisms = p.info.AllowedMechs
 	}
 	if !p.info.AllowedMechs {
 		p.limit("allowed-mechanisms", "CKA_ALLOWED_MECHANISMS is not kept or not enforced: "+
@@ -200,13 +200,15 @@ func (p *prober) usageSwitch() error {
 	return nil
 }
 
-// copying finds out whether CKA_COPYABLE = false prevents a copy.
+// copying finds out whether CKA_COPYABLE = false prevents a copy. If not, templates
+// leave it out.
 func (p *prober) copying() error {
 	copied, err := p.ctx().CopyObject(p.session(), pkcs11.ObjectHandle(p.blocks), []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
 	})
 	if err == nil {
 		_ = p.ctx().DestroyObject(p.session(), copied)
+		p.t.dialect.copyable = false
 		p.limit("copyable", "CKA_COPYABLE is not honoured: whoever is logged in can copy a key inside the token, "+
 			"and the copy survives the destruction of the key.")
 	}
