@@ -66,7 +66,7 @@ step "Rotate: old data still opens, new data uses version 2"
 grep -q '^10000 of them under .*/versions/2$' "$work/version2" || fail "new data does not use version 2"
 
 step "Rewrap: the data keys of the old records move to version 2, the records stay as they are"
-cut -d ' ' -f 1 "$work/records.sealed" | head -n 1000 >"$work/old-keys"
+awk 'NR <= 1000 { print $1 }' "$work/records.sealed" >"$work/old-keys"
 "$bin/kmsctl" datakey rewrap --context table=records <"$work/old-keys" >"$work/new-keys"
 [ "$(wc -l <"$work/new-keys")" -eq 1000 ] || fail "not every data key was rewrapped"
 echo "1,000 data keys rewrapped"
@@ -93,11 +93,17 @@ cat "$work/refused"
 "$work/records" open "$work/records.csv" "$work/records.sealed2"
 
 step "Ask the token itself, with pkcs11-tool"
-module=$(sed -n 's/^ *module: *//p' "$work/kmsd.out" | head -n 1)
+module=$(sed -n 's/.*pkcs11-tool --module \([^ ]*\).*/\1/p' "$work/kmsd.out")
 SOFTHSM2_CONF=$work/data/softhsm/softhsm2.conf PIN=$(cat "$work/data/pin") \
 	pkcs11-tool --module "$module" --token-label keyholt-dev --login --pin env:PIN \
-	--list-objects --type secrkey --id "$uid" 2>"$work/pkcs11-tool.err" | tee "$work/object"
-grep -q 'Access:.*sensitive' "$work/object" || fail "the token does not call the key sensitive"
+	--list-objects --type secrkey >"$work/objects" 2>"$work/pkcs11-tool.err" || { cat "$work/pkcs11-tool.err"; fail "pkcs11-tool"; }
+# The paragraph of the object that version 1 is.
+awk -v id="$uid" '
+	/^Secret Key Object/ { if (found) printf "%s", text; text = ""; found = 0 }
+	{ text = text $0 "\n" }
+	$1 == "ID:" && $2 == id { found = 1 }
+	END { if (found) printf "%s", text }' "$work/objects" | tee "$work/object"
+grep -q 'CKR_ATTRIBUTE_SENSITIVE' "$work/pkcs11-tool.err" || fail "the token did not refuse to show the value of a key"
 grep -q 'Access:.*always sensitive' "$work/object" || fail "the token does not call the key always sensitive"
 grep -q 'Access:.*never extractable' "$work/object" || fail "the token does not call the key never extractable"
 grep -Eq 'Usage: *(none|$)' "$work/object" || fail "the revoked key can still be used in the token"
