@@ -24,7 +24,14 @@ type Token struct {
 // the test is skipped, or fails in CI; see [Require].
 func New(t testing.TB) *Token {
 	t.Helper()
-	module := Require(t)
+	return NewVia(t, Require(t))
+}
+
+// NewVia is New with another module that stands between us and SoftHSM2, such as one
+// that injects faults. All tokens that are in use at a time must be made via the same
+// module, because SoftHSM2 beneath is initialised and finalised once for all.
+func NewVia(t testing.TB, module string) *Token {
+	t.Helper()
 	tok := &Token{
 		module:  module,
 		conf:    useDirectory(t),
@@ -52,7 +59,7 @@ func randomHex(t testing.TB, n int) string {
 	return hex.EncodeToString(b)
 }
 
-// ModulePath is the path of the SoftHSM2 module.
+// ModulePath is the path of the module, SoftHSM2's unless the token was made by NewVia.
 func (k *Token) ModulePath() string { return k.module }
 
 // Label is the token's label, unique to it.

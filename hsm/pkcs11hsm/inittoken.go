@@ -31,7 +31,7 @@ func InitToken(modulePath, label string, soPIN, pin []byte) (serial string, err 
 	}
 	m.calls.Lock()
 	defer m.calls.Unlock()
-	if len(m.attached) == 0 {
+	if m.isFinalized() {
 		m.initArgs = ""
 		if err := m.initialize(); err != nil {
 			return "", err

@@ -29,7 +29,11 @@ type rig struct {
 
 func newRig(t *testing.T, change func(*pkcs11hsm.Config)) *rig {
 	t.Helper()
-	soft := softhsmtest.New(t)
+	return newRigOn(t, softhsmtest.New(t), change)
+}
+
+func newRigOn(t *testing.T, soft *softhsmtest.Token, change func(*pkcs11hsm.Config)) *rig {
+	t.Helper()
 	cfg := soft.Config()
 	if change != nil {
 		change(&cfg)

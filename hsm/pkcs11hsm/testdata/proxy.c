@@ -1,0 +1,269 @@
+/*
+ * A PKCS#11 module for tests: it passes everything on to the module that the
+ * environment variable KEYHOLT_PROXY_MODULE names, and behaves as other modules do,
+ * or fails, where it is told to. It is told by commands, one a line, in the
+ * environment variable KEYHOLT_PROXY when it is initialised, and in the data of
+ * C_SeedRandom at any time:
+ *
+ *   nonce own        GCM: write a nonce of its own over the caller's (AWS CloudHSM)
+ *   nonce append     GCM: append a 16-byte nonce of its own to the output (Luna)
+ *   nonce refuse     the same, and refuse a nonce from the caller
+ *   limit N          C_Encrypt of more than N bytes: CKR_DATA_LEN_RANGE
+ *   fail F N RV      the next N calls of function F (its number in the function list)
+ *                    return RV; an active operation ends
+ *   small            C_Encrypt of any length: CKR_BUFFER_TOO_SMALL, once
+ *   hide M           leave mechanism M out of C_GetMechanismList
+ *   gone             from now on CKR_TOKEN_NOT_PRESENT, until C_Finalize
+ *   reset            as if nothing had been said
+ */
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned long ulong_t;
+typedef void (*any_fn)(void);
+typedef struct {
+	unsigned char version[sizeof(void *)];
+	any_fn f[68];
+} list_t;
+typedef struct {
+	ulong_t mechanism;
+	void *parameter;
+	ulong_t parameter_len;
+} mechanism_t;
+typedef struct {
+	unsigned char *iv;
+	ulong_t iv_len, iv_bits;
+	unsigned char *aad;
+	ulong_t aad_len, tag_bits;
+} gcm_t;
+
+enum {
+	INITIALIZE = 0, FINALIZE = 1, GET_INFO = 2, GET_FUNCTION_LIST = 3, GET_TOKEN_INFO = 6, GET_MECHANISM_LIST = 7,
+	OPEN_SESSION = 12, GET_SESSION_INFO = 15, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
+	SEED_RANDOM = 63, GENERATE_RANDOM = 64, FUNCTIONS = 68
+};
+#define DATA_LEN_RANGE 0x21UL
+#define MECHANISM_PARAM_INVALID 0x71UL
+#define TOKEN_NOT_PRESENT 0xe0UL
+#define BUFFER_TOO_SMALL 0x150UL
+#define AES_GCM 0x1087UL
+
+static list_t *real, proxy;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+	char nonce;
+	ulong_t limit, hidden;
+	int gone, small;
+	ulong_t fail_count[FUNCTIONS], fail_rv[FUNCTIONS];
+} told;
+/* The nonce of the GCM operation of this thread: Init and operation follow at once. */
+static __thread unsigned char own_nonce[16];
+static __thread int append_nonce;
+
+static void obey(const char *text, size_t len)
+{
+	char line[4096], *rest, *next;
+
+	if (len >= sizeof line)
+		return;
+	memcpy(line, text, len);
+	line[len] = 0;
+	pthread_mutex_lock(&lock);
+	for (rest = line; (next = strsep(&rest, "\n")) != NULL;) {
+		char word[16] = "";
+		ulong_t a, b, c;
+
+		if (sscanf(next, "nonce %15s", word) == 1)
+			told.nonce = word[0];
+		else if (sscanf(next, "limit %lu", &a) == 1)
+			told.limit = a;
+		else if (sscanf(next, "hide %li", (long *)&a) == 1)
+			told.hidden = a;
+		else if (sscanf(next, "fail %lu %lu %li", &a, &b, (long *)&c) == 3 && a < FUNCTIONS) {
+			told.fail_count[a] = b;
+			told.fail_rv[a] = c;
+		} else if (strcmp(next, "gone") == 0)
+			told.gone = 1;
+		else if (strcmp(next, "small") == 0)
+			told.small = 1;
+		else if (strcmp(next, "reset") == 0)
+			memset(&told, 0, sizeof told);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+/* told_to_fail returns what function f is to return instead of working, or 0. */
+static ulong_t told_to_fail(int f)
+{
+	ulong_t rv = 0;
+
+	pthread_mutex_lock(&lock);
+	if (told.gone)
+		rv = TOKEN_NOT_PRESENT;
+	else if (told.fail_count[f] > 0) {
+		told.fail_count[f]--;
+		rv = told.fail_rv[f];
+	}
+	pthread_mutex_unlock(&lock);
+	return rv;
+}
+
+static ulong_t initialize(void *args)
+{
+	const char *commands = getenv("KEYHOLT_PROXY");
+
+	if (commands != NULL)
+		obey(commands, strlen(commands));
+	return ((ulong_t(*)(void *))real->f[INITIALIZE])(args);
+}
+
+static ulong_t finalize(void *reserved)
+{
+	obey("reset", 5);
+	return ((ulong_t(*)(void *))real->f[FINALIZE])(reserved);
+}
+
+static ulong_t seed_random(ulong_t session, unsigned char *data, ulong_t len)
+{
+	(void)session;
+	obey((char *)data, len);
+	return 0;
+}
+
+static ulong_t get_token_info(ulong_t slot, void *info)
+{
+	ulong_t rv = told_to_fail(GET_TOKEN_INFO);
+
+	return rv ? rv : ((ulong_t(*)(ulong_t, void *))real->f[GET_TOKEN_INFO])(slot, info);
+}
+
+static ulong_t open_session(ulong_t slot, ulong_t flags, void *app, void *notify, ulong_t *session)
+{
+	ulong_t rv = told_to_fail(OPEN_SESSION);
+
+	return rv ? rv
+		  : ((ulong_t(*)(ulong_t, ulong_t, void *, void *, ulong_t *))real->f[OPEN_SESSION])(slot, flags, app, notify,
+												  session);
+}
+
+static ulong_t get_session_info(ulong_t session, void *info)
+{
+	ulong_t rv = told_to_fail(GET_SESSION_INFO);
+
+	return rv ? rv : ((ulong_t(*)(ulong_t, void *))real->f[GET_SESSION_INFO])(session, info);
+}
+
+static ulong_t get_mechanism_list(ulong_t slot, ulong_t *list, ulong_t *count)
+{
+	ulong_t rv = ((ulong_t(*)(ulong_t, ulong_t *, ulong_t *))real->f[GET_MECHANISM_LIST])(slot, list, count), i;
+
+	if (rv != 0 || list == NULL || told.hidden == 0)
+		return rv;
+	for (i = 0; i < *count; i++)
+		if (list[i] == told.hidden)
+			list[i] = 0x80000000UL;
+	return 0;
+}
+
+static ulong_t encrypt_init(ulong_t session, mechanism_t *mechanism, ulong_t key)
+{
+	ulong_t (*next)(ulong_t, mechanism_t *, ulong_t) = (void *)real->f[ENCRYPT_INIT];
+	ulong_t rv = told_to_fail(ENCRYPT_INIT);
+	gcm_t params;
+	mechanism_t changed;
+
+	append_nonce = 0;
+	if (rv != 0)
+		return rv;
+	if (mechanism->mechanism != AES_GCM || told.nonce == 0)
+		return next(session, mechanism, key);
+	params = *(gcm_t *)mechanism->parameter;
+	if (told.nonce == 'r' && params.iv != NULL)
+		return MECHANISM_PARAM_INVALID;
+	((ulong_t(*)(ulong_t, unsigned char *, ulong_t))real->f[GENERATE_RANDOM])(session, own_nonce, sizeof own_nonce);
+	if (told.nonce == 'o') {
+		memcpy(params.iv, own_nonce, params.iv_len);
+		return next(session, mechanism, key);
+	}
+	append_nonce = 1;
+	params.iv = own_nonce;
+	params.iv_len = sizeof own_nonce;
+	params.iv_bits = 8 * sizeof own_nonce;
+	changed = *mechanism;
+	changed.parameter = &params;
+	return next(session, &changed, key);
+}
+
+static ulong_t encrypt(ulong_t session, unsigned char *in, ulong_t len, unsigned char *out, ulong_t *out_len)
+{
+	ulong_t (*next)(ulong_t, unsigned char *, ulong_t, unsigned char *, ulong_t *) = (void *)real->f[ENCRYPT];
+	ulong_t rv = told_to_fail(ENCRYPT);
+	int small;
+
+	pthread_mutex_lock(&lock);
+	small = told.small;
+	told.small = 0;
+	pthread_mutex_unlock(&lock);
+	if (small)
+		return BUFFER_TOO_SMALL; /* and the operation stays active, as the standard has it */
+	if (rv == 0 && told.limit != 0 && len > told.limit)
+		rv = DATA_LEN_RANGE;
+	if (rv != 0) {
+		next(session, in, len, out, out_len); /* end the operation */
+		memset(out, 0xee, len);
+		return rv;
+	}
+	rv = next(session, in, len, out, out_len);
+	if (rv == 0 && append_nonce) {
+		memcpy(out + *out_len, own_nonce, sizeof own_nonce);
+		*out_len += sizeof own_nonce;
+	}
+	return rv;
+}
+
+static ulong_t decrypt_init(ulong_t session, mechanism_t *mechanism, ulong_t key)
+{
+	ulong_t rv = told_to_fail(DECRYPT_INIT);
+
+	return rv ? rv : ((ulong_t(*)(ulong_t, mechanism_t *, ulong_t))real->f[DECRYPT_INIT])(session, mechanism, key);
+}
+
+static ulong_t decrypt(ulong_t session, unsigned char *in, ulong_t len, unsigned char *out, ulong_t *out_len)
+{
+	ulong_t (*next)(ulong_t, unsigned char *, ulong_t, unsigned char *, ulong_t *) = (void *)real->f[DECRYPT];
+	ulong_t rv = told_to_fail(DECRYPT);
+
+	if (rv != 0) {
+		next(session, in, len, out, out_len);
+		return rv;
+	}
+	return next(session, in, len, out, out_len);
+}
+
+ulong_t C_GetFunctionList(list_t **list)
+{
+	const char *module = getenv("KEYHOLT_PROXY_MODULE");
+	ulong_t (*get)(list_t **);
+	void *handle = module != NULL ? dlopen(module, RTLD_NOW) : NULL;
+
+	if (handle == NULL || (*(void **)&get = dlsym(handle, "C_GetFunctionList")) == NULL || get(&real) != 0)
+		return 0x5;
+	proxy = *real;
+	proxy.f[INITIALIZE] = (any_fn)initialize;
+	proxy.f[FINALIZE] = (any_fn)finalize;
+	proxy.f[GET_FUNCTION_LIST] = (any_fn)C_GetFunctionList;
+	proxy.f[GET_TOKEN_INFO] = (any_fn)get_token_info;
+	proxy.f[GET_MECHANISM_LIST] = (any_fn)get_mechanism_list;
+	proxy.f[OPEN_SESSION] = (any_fn)open_session;
+	proxy.f[GET_SESSION_INFO] = (any_fn)get_session_info;
+	proxy.f[ENCRYPT_INIT] = (any_fn)encrypt_init;
+	proxy.f[ENCRYPT] = (any_fn)encrypt;
+	proxy.f[DECRYPT_INIT] = (any_fn)decrypt_init;
+	proxy.f[DECRYPT] = (any_fn)decrypt;
+	proxy.f[SEED_RANDOM] = (any_fn)seed_random;
+	*list = &proxy;
+	return 0;
+}
