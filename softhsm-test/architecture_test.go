@@ -74,7 +74,7 @@ func importRules() map[string]importRule {
 		"kms/authz/...":    adapter,
 		"kms/audit/...":    adapter,
 		"kms/gateway/...":  adapter,
-		"kms/wire/...":     {may: []string{"hsm", "kms", "kms/envelope", "proto/..."}, never: noServer},
+		"kms/wire/...":     {may: []string{"hsm", "kms", "kms/envelope", "kms/wire", "proto/..."}, never: noServer},
 		"kms/grpcapi/...":  {may: []string{"kms", "kms/wire", "proto/..."}, never: noServer},
 		"kms/client/...": {
 			may:   []string{"kms", "kms/client/...", "kms/envelope", "kms/wire", "proto/..."},

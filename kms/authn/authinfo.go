@@ -1,11 +1,9 @@
 package authn
 
 import (
-	"fmt"
 	"time"
 
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 
 	"github.com/keyholt/keyholt/kms"
 )
@@ -26,23 +24,19 @@ type AuthInfo struct {
 // AuthType names the authentication in the words of gRPC.
 func (*AuthInfo) AuthType() string { return "keyholt" }
 
-// PrincipalFromPeer returns the principal of a connection. The error matches
-// [kms.ErrUnauthenticated].
-func PrincipalFromPeer(p *peer.Peer, now time.Time) (kms.Principal, error) {
-	if p == nil {
-		return kms.Principal{}, unauthenticated("there is no connection")
+// Identity returns the principal of the connection, while the proof of it holds. The
+// error matches [kms.ErrUnauthenticated].
+func (i *AuthInfo) Identity(now time.Time) (kms.Principal, error) {
+	if i.Principal.Name == "" {
+		return kms.Principal{}, &kms.Error{
+			Sentinel: kms.ErrUnauthenticated, Message: "the connection has no identity",
+		}
 	}
-	info, ok := p.AuthInfo.(*AuthInfo)
-	if !ok || info.Principal.Name == "" {
-		return kms.Principal{}, unauthenticated("the connection has no identity")
+	if !i.Expires.IsZero() && now.After(i.Expires) {
+		return kms.Principal{}, &kms.Error{
+			Sentinel: kms.ErrUnauthenticated,
+			Message:  "the client certificate expired at " + i.Expires.UTC().Format(time.RFC3339),
+		}
 	}
-	if !info.Expires.IsZero() && now.After(info.Expires) {
-		return kms.Principal{}, unauthenticated("the client certificate expired at %s",
-			info.Expires.UTC().Format(time.RFC3339))
-	}
-	return info.Principal, nil
-}
-
-func unauthenticated(format string, args ...any) error {
-	return &kms.Error{Sentinel: kms.ErrUnauthenticated, Message: fmt.Sprintf(format, args...)}
+	return i.Principal, nil
 }

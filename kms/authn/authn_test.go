@@ -15,7 +15,6 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 
 	"github.com/keyholt/keyholt/kms"
 )
@@ -256,25 +255,23 @@ func TestServerCredentialsAreNotForClients(t *testing.T) {
 	}
 }
 
-func TestPrincipalFromPeer(t *testing.T) {
+func TestIdentity(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	known := kms.Principal{Name: "x509:CN=billing", Method: kms.MethodTLS}
 	tests := []struct {
 		name string
-		peer *peer.Peer
+		info AuthInfo
 		ok   bool
 	}{
-		{"none", nil, false},
-		{"no credentials", &peer.Peer{}, false},
-		{"credentials of another kind", &peer.Peer{AuthInfo: credentials.TLSInfo{}}, false},
-		{"nobody", &peer.Peer{AuthInfo: &AuthInfo{}}, false},
-		{"somebody", &peer.Peer{AuthInfo: &AuthInfo{Principal: known}}, true},
-		{"still good", &peer.Peer{AuthInfo: &AuthInfo{Principal: known, Expires: now}}, true},
-		{"expired", &peer.Peer{AuthInfo: &AuthInfo{Principal: known, Expires: now.Add(-time.Second)}}, false},
+		{"nobody", AuthInfo{}, false},
+		{"somebody", AuthInfo{Principal: known}, true},
+		{"still good", AuthInfo{Principal: known, Expires: now}, true},
+		{"expired", AuthInfo{Principal: known, Expires: now.Add(-time.Second)}, false},
 	}
-	for _, test := range tests {
+	for i := range tests {
+		test := &tests[i]
 		t.Run(test.name, func(t *testing.T) {
-			p, err := PrincipalFromPeer(test.peer, now)
+			p, err := test.info.Identity(now)
 			if test.ok && (err != nil || p != known) {
 				t.Errorf("%+v, %v", p, err)
 			}

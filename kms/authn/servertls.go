@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// ErrTLSFile: a certificate or key file cannot be read, or does not hold what it should.
+// ErrTLSFile says that a certificate or key file cannot be read, or does not hold what it
+// should.
 var ErrTLSFile = errors.New("TLS file")
 
 // TLSFiles are the PEM files of a server.

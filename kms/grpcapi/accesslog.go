@@ -38,7 +38,7 @@ func logOptions() []logging.Option {
 // lines hands the middleware's lines to the logger, whose levels have the same numbers.
 func lines(logger *slog.Logger) logging.Logger {
 	return logging.LoggerFunc(func(ctx context.Context, level logging.Level, message string, fields ...any) {
-		logger.Log(ctx, slog.Level(level), message, fields...)
+		logger.Log(ctx, slog.Level(level), message, fields...) //nolint:sloglint // the message is one of the middleware's constants
 	})
 }
 

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/keyholt/keyholt/kms"
-	"github.com/keyholt/keyholt/kms/authn"
 	"github.com/keyholt/keyholt/kms/wire"
 )
 
@@ -35,7 +34,7 @@ func unaryChain(cfg *Config) []grpc.UnaryServerInterceptor {
 
 // streamChain is for the streams of the health and the reflection service: the service
 // has none of its own. lifetime ends them when the server drains.
-func streamChain(cfg *Config, lifetime context.Context) []grpc.StreamServerInterceptor {
+func streamChain(lifetime context.Context, cfg *Config) []grpc.StreamServerInterceptor {
 	return []grpc.StreamServerInterceptor{
 		logStream(cfg.Logger),
 		statusStream(cfg.Logger),
@@ -65,10 +64,24 @@ func authenticate(ctx context.Context) (context.Context, error) {
 	return ctx, err
 }
 
+// Identified is what the AuthInfo of a connection must be: it knows who is at the other
+// end.
+type Identified interface {
+	// Identity returns the principal. The error matches [kms.ErrUnauthenticated].
+	Identity(now time.Time) (kms.Principal, error)
+}
+
 // principal is who made the request, as its connection was authenticated.
 func principal(ctx context.Context) (kms.Principal, error) {
 	p, _ := peer.FromContext(ctx)
-	return authn.PrincipalFromPeer(p, time.Now())
+	if p != nil {
+		if known, ok := p.AuthInfo.(Identified); ok {
+			return known.Identity(time.Now())
+		}
+	}
+	return kms.Principal{}, &kms.Error{
+		Sentinel: kms.ErrUnauthenticated, Message: "the connection has no identity",
+	}
 }
 
 // checkRequest refuses requests beyond the published size, with too many items, or with

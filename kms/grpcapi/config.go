@@ -14,7 +14,7 @@ import (
 // and Logger are required; zero limits are the defaults.
 type Config struct {
 	API kms.API
-	// Credentials authenticate connections: their AuthInfo must be an [*authn.AuthInfo].
+	// Credentials authenticate connections: their AuthInfo must be an [Identified].
 	Credentials credentials.TransportCredentials
 	Logger      *slog.Logger
 	Version     string // of the server, for Diagnose

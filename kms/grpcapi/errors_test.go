@@ -75,7 +75,7 @@ func TestUnknownErrors(t *testing.T) {
 
 func TestPanics(t *testing.T) {
 	r := serve(t, Config{API: &fakeAPI{random: func(context.Context, int) (kms.Secret, error) {
-		panic("secret detail")
+		panic("secret detail") //nolint:forbidigo // what the test is about
 	}}})
 	_, err := r.crypto().GenerateRandom(t.Context(), &kmsv1.GenerateRandomRequest{Size: 1})
 	line := checkInternal(t, r, err, "secret detail")

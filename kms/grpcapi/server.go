@@ -55,7 +55,7 @@ func New(cfg Config) (*Server, error) {
 			experimental.BufferPool(pool),
 			grpc.StatsHandler(requestSizes{}),
 			grpc.ChainUnaryInterceptor(unaryChain(&cfg)...),
-			grpc.ChainStreamInterceptor(streamChain(&cfg, lifetime)...),
+			grpc.ChainStreamInterceptor(streamChain(lifetime, &cfg)...),
 			grpc.MaxRecvMsgSize(hardLimit),
 			grpc.MaxConcurrentStreams(cfg.MaxConcurrentStreams),
 			grpc.MaxHeaderListSize(maxHeaderBytes),

@@ -10,8 +10,8 @@ func EncodeGenerateDataKeysResponse(results []kms.DataKeyResult, report Report) 
 	messages := slab[kmsv1.GenerateDataKeysResponse_Result](len(results))
 	statuses := statusEncoder{report: report}
 	var version kms.VersionName // one for all: the request names one key
-	for i, m := range messages {
-		r := &results[i]
+	for i := range results {
+		m, r := messages[i], &results[i]
 		m.DataKey, m.WrappedDataKey, m.Status = r.DataKey, r.Wrapped, statuses.encode(r.Err)
 		if version.IsZero() {
 			version = r.Version
@@ -40,8 +40,8 @@ func DecodeGenerateDataKeysResponse(m *kmsv1.GenerateDataKeysResponse) ([]kms.Da
 func EncodeWrapDataKeysResponse(results []kms.DataKeyResult, report Report) *kmsv1.WrapDataKeysResponse {
 	messages := slab[kmsv1.WrapDataKeysResponse_Result](len(results))
 	statuses, versions := statusEncoder{report: report}, versionTable{}
-	for i, m := range messages {
-		r := &results[i]
+	for i := range results {
+		m, r := messages[i], &results[i]
 		m.WrappedDataKey, m.KeyVersionIndex = r.Wrapped, versions.index(r.Version)
 		m.Status = statuses.encode(r.Err)
 	}
@@ -67,8 +67,8 @@ func DecodeWrapDataKeysResponse(m *kmsv1.WrapDataKeysResponse) ([]kms.DataKeyRes
 func EncodeUnwrapDataKeysResponse(results []kms.DataKeyResult, report Report) *kmsv1.UnwrapDataKeysResponse {
 	messages := slab[kmsv1.UnwrapDataKeysResponse_Result](len(results))
 	statuses, versions := statusEncoder{report: report}, versionTable{}
-	for i, m := range messages {
-		r := &results[i]
+	for i := range results {
+		m, r := messages[i], &results[i]
 		m.DataKey, m.KeyVersionIndex = r.DataKey, versions.index(r.Version)
 		m.Status, m.RewrapStatus = statuses.encode(r.Err), statuses.encode(r.RewrapErr)
 		if len(r.Wrapped) > 0 {
@@ -102,8 +102,8 @@ func DecodeUnwrapDataKeysResponse(m *kmsv1.UnwrapDataKeysResponse) ([]kms.DataKe
 func EncodeRewrapDataKeysResponse(results []kms.DataKeyResult, report Report) *kmsv1.RewrapDataKeysResponse {
 	messages := slab[kmsv1.RewrapDataKeysResponse_Result](len(results))
 	statuses, versions := statusEncoder{report: report}, versionTable{}
-	for i, m := range messages {
-		r := &results[i]
+	for i := range results {
+		m, r := messages[i], &results[i]
 		m.WrappedDataKey, m.Status = r.Wrapped, statuses.encode(r.Err)
 		m.SourceKeyVersionIndex, m.KeyVersionIndex = versions.index(r.Version), versions.index(r.Target)
 	}

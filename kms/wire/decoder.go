@@ -51,8 +51,9 @@ func (d *decoder) optionalKey(field, s string) kms.KeyName {
 	return named(d, field, s, false, kms.ParseKeyName)
 }
 
-func (d *decoder) version(field, s string) kms.VersionName {
-	return named(d, field, s, true, kms.ParseVersionName)
+// version parses a version's name; it stands in a field of that name in every request.
+func (d *decoder) version(s string) kms.VersionName {
+	return named(d, "name", s, true, kms.ParseVersionName)
 }
 
 // encodeName is the empty string for a name that names nothing.

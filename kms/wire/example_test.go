@@ -11,7 +11,7 @@ import (
 
 func must[T any](value T, err error) T {
 	if err != nil {
-		panic(err)
+		panic(err) //nolint:forbidigo // the tests' own constants
 	}
 	return value
 }

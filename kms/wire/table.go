@@ -185,7 +185,7 @@ func rowOf(err error) (*Row, *kms.Error) {
 
 func rowOfSentinel(sentinel error) *Row {
 	for i := range table {
-		if table[i].Sentinel == sentinel {
+		if table[i].Sentinel == sentinel { //nolint:errorlint // a sentinel itself, never wrapped
 			return &table[i]
 		}
 	}
@@ -220,7 +220,7 @@ func Advice(err error) string {
 		return ""
 	}
 	row, _ := rowOf(err)
-	if row.Sentinel == ErrInternal && !errors.Is(err, ErrInternal) {
+	if row == internalRow() && !errors.Is(err, ErrInternal) {
 		return ""
 	}
 	return row.Advice

@@ -13,7 +13,7 @@ func EncodeGetKeyVersionRequest(name kms.VersionName) *kmsv1.GetKeyVersionReques
 // DecodeGetKeyVersionRequest returns the name of the version asked for.
 func DecodeGetKeyVersionRequest(m *kmsv1.GetKeyVersionRequest) (kms.VersionName, error) {
 	d := decoder{}
-	name := d.version("name", m.GetName())
+	name := d.version(m.GetName())
 	return name, d.err()
 }
 
@@ -58,7 +58,7 @@ func EncodeEnableKeyVersionRequest(name kms.VersionName, reason string) *kmsv1.E
 // DecodeEnableKeyVersionRequest returns the name of the version, and the reason.
 func DecodeEnableKeyVersionRequest(m *kmsv1.EnableKeyVersionRequest) (name kms.VersionName, reason string, err error) {
 	d := decoder{}
-	name = d.version("name", m.GetName())
+	name = d.version(m.GetName())
 	return name, m.GetReason(), d.err()
 }
 
@@ -83,7 +83,7 @@ func EncodeDisableKeyVersionRequest(name kms.VersionName, reason string) *kmsv1.
 // DecodeDisableKeyVersionRequest returns the name of the version, and the reason.
 func DecodeDisableKeyVersionRequest(m *kmsv1.DisableKeyVersionRequest) (name kms.VersionName, reason string, err error) {
 	d := decoder{}
-	name = d.version("name", m.GetName())
+	name = d.version(m.GetName())
 	return name, m.GetReason(), d.err()
 }
 
@@ -113,7 +113,7 @@ func EncodeRevokeKeyVersionRequest(r *kms.RevokeRequest) *kmsv1.RevokeKeyVersion
 func DecodeRevokeKeyVersionRequest(m *kmsv1.RevokeKeyVersionRequest) (*kms.RevokeRequest, error) {
 	d := decoder{}
 	r := &kms.RevokeRequest{
-		Name:             d.version("name", m.GetName()),
+		Name:             d.version(m.GetName()),
 		Reason:           m.GetReason(),
 		DataLossAccepted: m.GetDataLossAccepted(),
 	}

@@ -18,8 +18,11 @@ import (
 var pageText string
 
 // errorsPage renders the document.
-func errorsPage() []byte {
-	page := template.Must(template.New("errors").Parse(pageText))
+func errorsPage() ([]byte, error) {
+	page, err := template.New("errors").Parse(pageText)
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	data := map[string]any{
 		"Domain":          wire.Domain,
@@ -27,10 +30,8 @@ func errorsPage() []byte {
 		"MaxItems":        kms.MaxItems,
 		"MaxMessageBytes": wire.MaxMessageBytes,
 	}
-	if err := page.Execute(&b, data); err != nil {
-		panic(err) // the template and its data are part of this program
-	}
-	return b.Bytes()
+	err = page.Execute(&b, data)
+	return b.Bytes(), err
 }
 
 func table(rows []wire.Row) string {

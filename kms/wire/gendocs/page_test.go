@@ -17,13 +17,21 @@ func TestCommittedPageIsCurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(committed, errorsPage()) {
+	page, err := errorsPage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(committed, page) {
 		t.Error("docs/errors.md is not what the table of errors says: run go generate ./kms/wire")
 	}
 }
 
 func TestPageHasEveryReason(t *testing.T) {
-	page := string(errorsPage())
+	rendered, err := errorsPage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(rendered)
 	for _, row := range wire.Rows() {
 		if !strings.Contains(page, "| `"+row.Reason+"` | `"+codeName(row.Code)+"` |") {
 			t.Errorf("no line for %s", row.Reason)
