@@ -32,29 +32,27 @@ const (
 
 // actionRule is one row of the table of actions.
 type actionRule struct {
-	// control: it changes metadata or reads it, and one record tells all of it;
-	// else it is a data operation with an outcome per item.
-	control bool
+	// changes: the action changes metadata, so its record is made durable before it is
+	// answered, whatever the audit log does with other records.
+	changes bool
 }
 
 // actions is the table of everything that can be done. An action that is not in it
 // is refused.
 var actions = map[Action]actionRule{
-	ActionCreateNamespace: {control: true},
-	ActionGetNamespace:    {control: true},
-	ActionListNamespaces:  {control: true},
-	ActionCreateKey:       {control: true},
-	ActionGetKey:          {control: true},
-	ActionListKeys:        {control: true},
-	ActionUpdateKey:       {control: true},
-	ActionRotateKey:       {control: true},
-	ActionGetVersion:      {control: true},
-	ActionListVersions:    {control: true},
-	ActionEnableVersion:   {control: true},
-	ActionDisableVersion:  {control: true},
-	ActionRevokeVersion:   {control: true},
-	ActionGenerateRandom:  {control: true},
-	ActionDiagnose:        {control: true},
+	ActionCreateNamespace: {changes: true},
+	ActionGetNamespace:    {},
+	ActionListNamespaces:  {},
+	ActionCreateKey:       {changes: true},
+	ActionGetKey:          {},
+	ActionListKeys:        {},
+	ActionUpdateKey:       {changes: true},
+	ActionRotateKey:       {changes: true},
+	ActionGetVersion:      {},
+	ActionListVersions:    {},
+	ActionEnableVersion:   {changes: true},
+	ActionDisableVersion:  {changes: true},
+	ActionRevokeVersion:   {changes: true},
 	ActionEncrypt:         {},
 	ActionDecrypt:         {},
 	ActionReEncryptFrom:   {},
@@ -63,8 +61,10 @@ var actions = map[Action]actionRule{
 	ActionWrapDataKey:     {},
 	ActionUnwrapDataKey:   {},
 	ActionRewrapDataKey:   {},
+	ActionGenerateRandom:  {},
+	ActionDiagnose:        {},
 }
 
-// Control reports whether the action is a control operation: one that manages keys or
-// reads about them, as opposed to using them.
-func (a Action) Control() bool { return actions[a].control }
+// Changes reports whether the action changes metadata, as opposed to reading it or using
+// keys.
+func (a Action) Changes() bool { return actions[a].changes }

@@ -33,8 +33,8 @@
 //
 // # What a returned Record promises
 //
-// The record of a control operation has been synced to the disk. That of a data
-// operation has been written to the file, and is synced at once or within an interval
+// The record of a change of metadata (kms.Action.Changes) has been synced to the disk. Any
+// other has been written to the file, and is synced at once or within an interval
 // of at most a second, as [Sync] says. Records that arrive together share a write and a sync.
 //
 // An error promises nothing: the record may or may not be in the log, and the request

@@ -115,7 +115,7 @@ func (f *File) start() {
 func (f *File) Record(ctx context.Context, event *kms.Event) error {
 	e, _ := f.entries.Get().(*entry)
 	e.encode(event)
-	e.durable = f.sync == SyncAlways() || event.Action.Control()
+	e.durable = f.sync == SyncAlways() || event.Action.Changes()
 	select {
 	case <-f.closing:
 		return ErrClosed

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// MaxSyncInterval is the longest time that the record of a data operation may stay
+// MaxSyncInterval is the longest time that the record of a read or a use may stay
 // unsynced.
 const MaxSyncInterval = time.Second
 
-// Sync says when records of data operations are synced to the disk. The zero value is
-// SyncAlways. Records of control operations are always synced before Record returns.
+// Sync says when records of reads and of uses of keys are synced to the disk. The zero value is
+// SyncAlways. Records of changes of metadata are always synced before Record returns.
 type Sync struct{ interval time.Duration }
 
 // SyncAlways syncs each record before Record returns.
