@@ -75,10 +75,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		auditor:    c.Auditor,
 		log:        c.Logger,
 		strict:     c.Strict.withDefaults(),
-		now:        c.Now,
-	}
-	if s.now == nil {
-		s.now = time.Now
+		now:        c.clock(),
 	}
 	contents, err := s.store.Load(ctx)
 	if err != nil {
@@ -155,6 +152,15 @@ const changeTimeout = 30 * time.Second
 // the values of ctx, not its cancellation.
 func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
+}
+
+// clock is the service's clock. Times have the precision that every store keeps.
+func (c *Config) clock() func() time.Time {
+	now := c.Now
+	if now == nil {
+		now = time.Now
+	}
+	return func() time.Time { return now().UTC().Truncate(time.Microsecond) }
 }
 
 func (l StrictLimits) withDefaults() StrictLimits {
