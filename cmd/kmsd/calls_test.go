@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"database/sql"
 	"fmt"
 	"net"
 	"os"
@@ -136,6 +137,36 @@ func cmdFinish(ts *testscript.TestScript, args []string) {
 func held(ts *testscript.TestScript) map[string]*heldRequest {
 	requests, _ := ts.Value(heldKey{}).(map[string]*heldRequest)
 	return requests
+}
+
+func cmdOverload(ts *testscript.TestScript, args []string) {
+	need(ts, args, "PROFILE", "FILE")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	db, err := sql.Open("sqlite", "file:"+ts.MkAbs(args[1])+"?_txlock=immediate")
+	ts.Check(err)
+	defer db.Close()
+	lock, err := db.BeginTx(ctx, nil)
+	ts.Check(err)
+
+	c := dial(ctx, ts, args[0])
+	defer c.Close()
+	name, err := kms.NewNamespaceName("shop")
+	ts.Check(err)
+	created := make(chan error, 1)
+	go func() {
+		_, err := c.API().CreateNamespace(ctx, kms.Principal{}, name)
+		created <- err
+	}()
+	var refused error
+	err = poll(ctx, func() bool { // until the other one is under way
+		_, refused = c.API().GenerateRandom(ctx, kms.Principal{}, 16)
+		return refused != nil
+	}, nil)
+	ts.Check(err)
+	ts.Check(lock.Rollback())
+	ts.Check(<-created)
+	report(ts, "", refused)
 }
 
 func cmdHandshake(ts *testscript.TestScript, args []string) {

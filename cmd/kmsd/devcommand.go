@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -60,6 +61,9 @@ func devDirectory(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", as(errStorage, err)
+	}
+	if strings.ContainsAny(dir, "#\n\r") {
+		return "", usageError("SoftHSM2 cannot use a directory with a # or a line break in its name: %q", dir)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

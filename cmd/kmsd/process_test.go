@@ -37,6 +37,11 @@ func processNamed(ts *testscript.TestScript, name string) *process {
 }
 
 func cmdStart(ts *testscript.TestScript, args []string) {
+	cmdLaunch(ts, args)
+	processNamed(ts, args[0]).await(ts, "kmsd is ready")
+}
+
+func cmdLaunch(ts *testscript.TestScript, args []string) {
 	need(ts, args, "NAME", "PROGRAM")
 	name := args[0]
 	path, err := exec.LookPath(args[1])
@@ -64,7 +69,6 @@ func cmdStart(ts *testscript.TestScript, args []string) {
 	})
 	processes, _ := ts.Value(processesKey{}).(map[string]*process)
 	processes[name] = p
-	p.await(ts, `kmsd is ready`)
 }
 
 // await waits until the log contains the text.

@@ -21,13 +21,24 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	softhsmtest.Require(t)
+	scripts, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("there are no scripts (%v)", err)
+	}
+	// Made here: a script runs in a goroutine that must not fail this test.
+	tokens := make(chan *softhsmtest.Token, 2*len(scripts))
+	for range cap(tokens) {
+		tokens <- softhsmtest.New(t)
+	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Files:               scripts,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds:                scriptCommands(),
-		Setup:               func(env *testscript.Env) error { return setUpScript(t, env) },
+		Setup: func(env *testscript.Env) error {
+			setUpScript(env, <-tokens, <-tokens)
+			return nil
+		},
 		Condition: func(condition string) (bool, error) {
 			if condition == "spy" {
 				return spyModule() != "", nil
@@ -37,24 +48,24 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// setUpScript gives a script a token.
-func setUpScript(t *testing.T, env *testscript.Env) error {
-	token := softhsmtest.New(t)
+// setUpScript gives a script two tokens and places for its commands to keep things.
+func setUpScript(env *testscript.Env, token, other *softhsmtest.Token) {
 	env.Values[processesKey{}] = make(map[string]*process)
 	env.Values[heldKey{}] = make(map[string]*heldRequest)
 	env.Values[notifyKey{}] = make(map[string]*net.UnixConn)
 	for name, value := range map[string]string{
-		"MODULE":        token.ModulePath(),
-		"SPY":           spyModule(),
-		"LABEL":         token.Label(),
-		"SERIAL":        token.Serial(),
-		"PIN":           token.PIN(),
-		"PIN_FILE":      token.PINFile(),
-		"SOFTHSM2_CONF": token.Conf(),
+		"MODULE":         token.ModulePath(),
+		"SPY":            spyModule(),
+		"LABEL":          token.Label(),
+		"SERIAL":         token.Serial(),
+		"PIN":            token.PIN(),
+		"PIN_FILE":       token.PINFile(),
+		"OTHER_LABEL":    other.Label(),
+		"OTHER_PIN_FILE": other.PINFile(),
+		"SOFTHSM2_CONF":  token.Conf(),
 	} {
 		env.Setenv(name, value)
 	}
-	return nil
 }
 
 // spyModule is OpenSC's PKCS#11 module that logs calls on their way to another; empty if
@@ -87,7 +98,9 @@ func scriptCommands() map[string]func(ts *testscript.TestScript, neg bool, args 
 		// with their profiles.
 		"certificates": cmdCertificates,
 
-		// start NAME PROGRAM ARG...: run the program beside the script, and wait until it is ready.
+		// launch NAME PROGRAM ARG...: run the program beside the script.
+		"launch": cmdLaunch,
+		// start NAME PROGRAM ARG...: launch, and wait until its log says that it is ready.
 		"start": cmdStart,
 		// signal NAME SIGNAL: send the signal to what start has started.
 		"signal": cmdSignal,
@@ -106,6 +119,9 @@ func scriptCommands() map[string]func(ts *testscript.TestScript, neg bool, args 
 		"begin": cmdBegin,
 		// finish NAME: end the request of begin; standard output as call's.
 		"finish": cmdFinish,
+		// overload PROFILE FILE: while the SQLite database is locked make two requests at once; standard output as
+		// call's of the one that is refused.
+		"overload": cmdOverload,
 		// handshake PROFILE VERSION: a bare TLS handshake up to the version; standard output says OK or the error.
 		"handshake": cmdHandshake,
 		// systemd NAME: be systemd: listen for notifications, and set NOTIFY_SOCKET.
