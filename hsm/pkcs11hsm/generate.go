@@ -33,7 +33,7 @@ func (t *Token) GenerateKey(ctx context.Context, uid hsm.UID, label string, spec
 		if err != nil {
 			return err
 		}
-		if _, known := t.handles.get(uid); !begun && (known || len(keys) > 0) {
+		if k, _ := t.handles.get(uid); !begun && (k.sessionKey || len(keys) > 0) {
 			return fmt.Errorf("%w: %s", hsm.ErrKeyExists, uid)
 		}
 		if len(keys) == 0 {

@@ -156,7 +156,7 @@ func (t *Token) ImportSessionKey(ctx context.Context, uid hsm.UID, spec hsm.KeyS
 		if err != nil {
 			return err
 		}
-		if _, known := t.handles.get(uid); known || len(keys) != 0 {
+		if k, _ := t.handles.get(uid); k.sessionKey || len(keys) != 0 {
 			return fmt.Errorf("%w: %s", hsm.ErrKeyExists, uid)
 		}
 		return t.withAnchor(ctx, func(anchor *session) error {

@@ -24,6 +24,7 @@ const (
 	fnEncrypt        = "30"
 	fnDecrypt        = "34"
 	fnGetSessionInfo = "15"
+	fnLogin          = "18"
 )
 
 // buildProxy compiles testdata/proxy.c, a module between us and SoftHSM2 that behaves
@@ -291,6 +292,33 @@ func TestMissingGCM(t *testing.T) {
 		t.Fatalf("%+v", info)
 	}
 	if _, err := token.GenerateKey(t.Context(), hsm.UID{1}, "", hsm.AES256GCM); !errors.Is(err, hsm.ErrUnsupported) {
+		t.Fatal(err)
+	}
+}
+
+// TestPINLocked: a token that says that its PIN is locked is not tried, and one that
+// says so when tried is not tried again.
+func TestPINLocked(t *testing.T) {
+	proxy := buildProxy(t)
+	soft := softhsmtest.NewVia(t, proxy)
+	cfg := soft.Config()
+	asked := 0
+	cfg.PIN = func() ([]byte, error) {
+		asked++
+		return []byte(soft.PIN()), nil
+	}
+	t.Setenv("KEYHOLT_PROXY", "flags 0x40000") // CKF_USER_PIN_LOCKED
+	wantOpenError(t, cfg, hsm.ErrPINLocked)
+	if asked != 0 {
+		t.Fatalf("the PIN was asked for %d times", asked)
+	}
+	t.Setenv("KEYHOLT_PROXY", "fail "+fnLogin+" 1 0xa4")
+	wantOpenError(t, cfg, hsm.ErrPINLocked, "C_Login")
+	if asked != 1 {
+		t.Fatalf("the PIN was asked for %d times", asked)
+	}
+	t.Setenv("KEYHOLT_PROXY", "")
+	if err := soft.Open(t).Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -95,6 +95,12 @@ func (t *Token) poolSize() int {
 // start logs in, fills the pool and probes. The login comes first and alone: a wrong
 // PIN is tried once.
 func (t *Token) start(ctx context.Context) error {
+	switch flags := t.module.token.Flags; {
+	case flags&pkcs11.CKF_USER_PIN_LOCKED != 0:
+		return fmt.Errorf("%w: the token says so; no login was tried", hsm.ErrPINLocked)
+	case flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0:
+		t.log.WarnContext(ctx, "the token has one try left before it locks the PIN")
+	}
 	err := t.logIn(ctx)
 	if errors.Is(err, errPINUnreadable) {
 		return fmt.Errorf("%w: %w", hsm.ErrArgument, err)

@@ -13,6 +13,7 @@
  *                    return RV; an active operation ends
  *   small            C_Encrypt of any length: CKR_BUFFER_TOO_SMALL, once
  *   hide M           leave mechanism M out of C_GetMechanismList
+ *   flags F          add flags F to CK_TOKEN_INFO
  *   gone             from now on CKR_TOKEN_NOT_PRESENT, until C_Finalize
  *   reset            as if nothing had been said
  */
@@ -42,7 +43,7 @@ typedef struct {
 
 enum {
 	INITIALIZE = 0, FINALIZE = 1, GET_INFO = 2, GET_FUNCTION_LIST = 3, GET_TOKEN_INFO = 6, GET_MECHANISM_LIST = 7,
-	OPEN_SESSION = 12, GET_SESSION_INFO = 15, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
+	OPEN_SESSION = 12, GET_SESSION_INFO = 15, LOGIN = 18, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
 	SEED_RANDOM = 63, GENERATE_RANDOM = 64, FUNCTIONS = 68
 };
 #define DATA_LEN_RANGE 0x21UL
@@ -55,7 +56,7 @@ static list_t *real, proxy;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
 	char nonce;
-	ulong_t limit, hidden;
+	ulong_t limit, hidden, flags;
 	int gone, small;
 	ulong_t fail_count[FUNCTIONS], fail_rv[FUNCTIONS];
 } told;
@@ -80,6 +81,8 @@ static void obey(const char *text, size_t len)
 			told.nonce = word[0];
 		else if (sscanf(next, "limit %lu", &a) == 1)
 			told.limit = a;
+		else if (sscanf(next, "flags %li", (long *)&a) == 1)
+			told.flags = a;
 		else if (sscanf(next, "hide %li", (long *)&a) == 1)
 			told.hidden = a;
 		else if (sscanf(next, "fail %lu %lu %li", &a, &b, (long *)&c) == 3 && a < FUNCTIONS) {
@@ -137,7 +140,19 @@ static ulong_t get_token_info(ulong_t slot, void *info)
 {
 	ulong_t rv = told_to_fail(GET_TOKEN_INFO);
 
-	return rv ? rv : ((ulong_t(*)(ulong_t, void *))real->f[GET_TOKEN_INFO])(slot, info);
+	if (rv == 0)
+		rv = ((ulong_t(*)(ulong_t, void *))real->f[GET_TOKEN_INFO])(slot, info);
+	if (rv == 0) /* flags follow label, manufacturer, model and serial number */
+		*(ulong_t *)((char *)info + 32 + 32 + 16 + 16) |= told.flags;
+	return rv;
+}
+
+static ulong_t login(ulong_t session, ulong_t user, unsigned char *pin, ulong_t len)
+{
+	ulong_t rv = told_to_fail(LOGIN);
+
+	return rv ? rv
+		  : ((ulong_t(*)(ulong_t, ulong_t, unsigned char *, ulong_t))real->f[LOGIN])(session, user, pin, len);
 }
 
 static ulong_t open_session(ulong_t slot, ulong_t flags, void *app, void *notify, ulong_t *session)
@@ -259,6 +274,7 @@ ulong_t C_GetFunctionList(list_t **list)
 	proxy.f[GET_MECHANISM_LIST] = (any_fn)get_mechanism_list;
 	proxy.f[OPEN_SESSION] = (any_fn)open_session;
 	proxy.f[GET_SESSION_INFO] = (any_fn)get_session_info;
+	proxy.f[LOGIN] = (any_fn)login;
 	proxy.f[ENCRYPT_INIT] = (any_fn)encrypt_init;
 	proxy.f[ENCRYPT] = (any_fn)encrypt;
 	proxy.f[DECRYPT_INIT] = (any_fn)decrypt_init;
