@@ -154,9 +154,11 @@ func (d derivedCipher) open(ctx context.Context, v *versionEntry, items []*item)
 		return decryptionFailed().because(err)
 	}
 	defer clear(blocks)
-	if err := d.s.token.EncryptBlocks(ctx, v.UID, blocks, blocks); err != nil {
-		return tokenError(err, "derive keys")
+	if err := d.derive(ctx, v, blocks); err != nil {
+		return err
 	}
+	_, end := d.s.begin(ctx, PhaseHost)
+	defer end()
 	err = spread(len(items), func(from, to int) error {
 		_, err := envelope.OpenItems(nil, blocks[from*envelope.DerivationSize:to*envelope.DerivationSize], batch[from:to])
 		return err
@@ -191,9 +193,11 @@ func (d derivedCipher) seal(ctx context.Context, v *versionEntry, kind envelope.
 		return errorf(ErrLimitExceeded, "the plaintext cannot be encrypted: %v", err)
 	}
 	defer clear(blocks)
-	if err := d.s.token.EncryptBlocks(ctx, v.UID, blocks, blocks); err != nil {
-		return tokenError(err, "derive keys")
+	if err := d.derive(ctx, v, blocks); err != nil {
+		return err
 	}
+	_, end := d.s.begin(ctx, PhaseHost)
+	defer end()
 	err = spread(len(items), func(from, to int) error {
 		_, err := envelope.SealItems(nil, blocks[from*envelope.DerivationSize:to*envelope.DerivationSize], batch[from:to])
 		return err
@@ -203,6 +207,16 @@ func (d derivedCipher) seal(ctx context.Context, v *versionEntry, kind envelope.
 	}
 	for i, it := range items {
 		it.ciphertext = batch[i].Blob
+	}
+	return nil
+}
+
+// derive replaces the derivation blocks of a batch by the keys derived from them.
+func (d derivedCipher) derive(ctx context.Context, v *versionEntry, blocks []byte) error {
+	ctx, end := d.s.begin(ctx, PhaseCipher)
+	defer end()
+	if err := d.s.token.EncryptBlocks(ctx, v.UID, blocks, blocks); err != nil {
+		return tokenError(err, "derive keys")
 	}
 	return nil
 }
@@ -238,7 +252,10 @@ func (c strictCipher) open(ctx context.Context, v *versionEntry, items []*item) 
 			Nonce: it.blob.Nonce, Sealed: it.blob.Sealed, AAD: it.bound.AppendAAD(nil, it.blob.Header()),
 		}
 	}
-	if err := c.s.token.Open(ctx, v.UID, batch); err != nil {
+	cipherCtx, end := c.s.begin(ctx, PhaseCipher)
+	err := c.s.token.Open(cipherCtx, v.UID, batch)
+	end()
+	if err != nil {
 		return tokenError(err, "decrypt")
 	}
 	for i, it := range items {
@@ -275,7 +292,10 @@ func (c strictCipher) seal(ctx context.Context, v *versionEntry, kind envelope.K
 	for i, it := range items {
 		batch[i] = hsm.SealItem{Plaintext: it.plaintext, AAD: it.rebound.AppendAAD(nil, header)}
 	}
-	if err := c.s.token.Seal(ctx, v.UID, batch); err != nil {
+	cipherCtx, end := c.s.begin(ctx, PhaseCipher)
+	err = c.s.token.Seal(cipherCtx, v.UID, batch)
+	end()
+	if err != nil {
 		return tokenError(err, "encrypt")
 	}
 	for i, it := range items {

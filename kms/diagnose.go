@@ -45,13 +45,7 @@ func (s *Service) diagnoseToken(ctx context.Context) []Finding {
 
 func (s *Service) diagnoseKeys() Finding {
 	now := s.snapshot.Load()
-	unavailable := 0
-	now.versions.Scan(func(_ string, v *versionEntry) bool {
-		if v.live.whyUnavailable() != "" {
-			unavailable++
-		}
-		return true
-	})
+	unavailable := s.Inventory().Unavailable
 	f := Finding{
 		Area: "keys", Check: "versions", Severity: SeverityOK,
 		Detail: fmt.Sprintf("%d keys with %d versions at revision %d", now.keys.Len(), now.versions.Len(), now.revision),

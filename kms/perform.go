@@ -73,6 +73,8 @@ func (s *Service) permitted(
 func (s *Service) record(ctx context.Context, event *Event) error {
 	ctx, cancel := detached(ctx)
 	defer cancel()
+	ctx, end := s.begin(ctx, PhaseAudit)
+	defer end()
 	if err := s.auditor.Record(ctx, event); err != nil {
 		s.log.ErrorContext(ctx, "audit record failed", slog.String("action", string(event.Action)), slog.Any("error", err))
 		return errorf(ErrAuditUnavailable, "the audit log cannot be written; without it nothing is released").because(err)
@@ -106,13 +108,13 @@ func (s *Service) serve(ctx context.Context, c *dataCall) error {
 	snapshot := s.snapshot.Load()
 	r := resolver{service: s, ctx: ctx, snapshot: snapshot, call: c}
 	if c.opens {
-		r.resolveOpens()
+		s.resolve(ctx, &r, r.resolveOpens)
 		if err := s.openItems(ctx, c); err != nil {
 			return err
 		}
 	}
 	if c.seals != sealNever {
-		r.resolveSeals()
+		s.resolve(ctx, &r, r.resolveSeals)
 		if c.fill != nil {
 			if err := c.fill(ctx); err != nil {
 				return err
@@ -129,6 +131,14 @@ func (s *Service) serve(ctx context.Context, c *dataCall) error {
 		s.confirm(ctx, c, now)
 	}
 	return nil
+}
+
+// resolve runs one step of the resolver as a phase.
+func (s *Service) resolve(ctx context.Context, r *resolver, step func()) {
+	var end func()
+	r.ctx, end = s.begin(ctx, PhasePolicy)
+	defer end()
+	step()
 }
 
 // confirm is the final check under a newer snapshot: what is no longer allowed is

@@ -21,6 +21,7 @@ type Config struct {
 	Logger     *slog.Logger
 	Strict     StrictLimits     // zero: the limits of SP 800-38D
 	Now        func() time.Time // nil: time.Now
+	Observer   Observer         // nil: none
 }
 
 // StrictLimits bound the encryptions of a STRICT version, whose nonces are 96 random
@@ -42,6 +43,7 @@ type Service struct {
 	log        *slog.Logger
 	strict     StrictLimits
 	now        func() time.Time
+	observer   Observer
 
 	snapshot atomic.Pointer[Snapshot]
 
@@ -76,6 +78,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		log:        c.Logger,
 		strict:     c.Strict.withDefaults(),
 		now:        c.clock(),
+		observer:   c.Observer,
 	}
 	contents, err := s.store.Load(ctx)
 	if err != nil {

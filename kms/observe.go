@@ -1,0 +1,60 @@
+package kms
+
+import "context"
+
+// Observer is told of the phases of data operations, for traces. Its methods are called
+// on the hot path and must return at once.
+type Observer interface {
+	// Begin is called when a phase begins. The context that it returns is used for the
+	// phase, and the function when the phase has ended.
+	Begin(ctx context.Context, phase Phase) (phaseContext context.Context, end func())
+}
+
+// Phase is a part of the work of a data operation.
+type Phase string
+
+// The phases. Calls of the token are within PhaseCipher; who wants them apart wraps the
+// token.
+const (
+	PhasePolicy Phase = "policy" // find key versions, authorise, check states
+	PhaseCipher Phase = "cipher" // token calls
+	PhaseHost   Phase = "host"   // the host's part of opening and sealing
+	PhaseAudit  Phase = "audit"  // the record
+)
+
+// begin tells the observer, if there is one.
+func (s *Service) begin(ctx context.Context, phase Phase) (context.Context, func()) {
+	if s.observer == nil {
+		return ctx, func() {}
+	}
+	return s.observer.Begin(ctx, phase)
+}
+
+// Inventory counts what the service manages.
+type Inventory struct {
+	Namespaces  int
+	Keys        map[Profile]int
+	Versions    map[State]int
+	Unavailable int // versions whose token object is missing or wrong
+}
+
+// Inventory counts namespaces, keys and versions in the current snapshot, in a time
+// proportional to their number.
+func (s *Service) Inventory() Inventory {
+	now := s.snapshot.Load()
+	inventory := Inventory{
+		Namespaces: now.namespaces.Len(), Keys: make(map[Profile]int), Versions: make(map[State]int),
+	}
+	now.keys.Scan(func(_ string, k *keyEntry) bool {
+		inventory.Keys[k.Profile]++
+		return true
+	})
+	now.versions.Scan(func(_ string, v *versionEntry) bool {
+		inventory.Versions[v.State]++
+		if v.live.whyUnavailable() != "" {
+			inventory.Unavailable++
+		}
+		return true
+	})
+	return inventory
+}
