@@ -17,7 +17,7 @@ func TestCheckBlocks(t *testing.T) {
 		{"apart", buf[:32], buf[32:64], true},
 		{"same", buf[:32], buf[:32], true},
 		{"longer destination", buf[:48], buf[48:80], true},
-		{"destination reaches behind the source's copy only", buf[:64], buf[32:64], true},
+		{"destination longer than needed", buf[:64], buf[32:64], true},
 		{"nothing", buf, nil, false},
 		{"part of a block", buf[48:], buf[:17], false},
 		{"short destination", buf[64:80], buf[:32], false},

@@ -74,7 +74,7 @@ func Run(t *testing.T, newFixture func(t testing.TB) Fixture) {
 // contract is one test of the suite.
 type contract struct {
 	*testing.T
-	ctx     context.Context //nolint:containedctx // of one test
+	ctx     context.Context // of this one test
 	token   hsm.Token
 	info    hsm.Info
 	fixture Fixture

@@ -47,13 +47,13 @@ func (t *Token) EncryptBlocks(ctx context.Context, key hsm.UID, dst, src []byte)
 func (t *Token) encryptPiece(ctx context.Context, key hsm.UID, dst, src []byte) error {
 	return t.withKey(ctx, key, hsm.AES256Blocks, func(s *session, h objectHandle) error {
 		c := t.module.lib.encryptBlocks(s.handle, h, dst, src)
-		return t.crossed(s, c)
+		return crossed(c)
 	})
 }
 
 // crossed turns how a crossing ended into an error. A session in which an operation
 // was begun and not ended is of no more use.
-func (t *Token) crossed(s *session, c crossing) error {
+func crossed(c crossing) error {
 	if c.rv == ckrOK {
 		return nil
 	}

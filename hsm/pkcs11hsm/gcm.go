@@ -151,15 +151,15 @@ func (t *Token) crossGCM(s *session, h objectHandle, job gcmJob, batch []int) (i
 		t.learnGCMCost(time.Since(begin) / time.Duration(c.done))
 	}
 	defer s.wipe()
-	for n := range c.done {
-		if err := t.finishItem(s, job, batch[n], &s.items[n], output); err != nil {
+	for n, i := range batch[:c.done] {
+		if err := t.finishItem(s, job, i, &s.items[n], output); err != nil {
 			return n, err
 		}
 	}
 	if c.rv == ckrOK {
 		return len(batch), nil
 	}
-	err := t.crossed(s, c)
+	err := crossed(c)
 	if class, _ := classOf(err); class == classRequest {
 		job.fail(batch[c.done], err)
 		return c.done + 1, nil

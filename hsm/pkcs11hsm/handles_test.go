@@ -69,7 +69,7 @@ func TestHandlesUnknownUIDs(t *testing.T) {
 			}
 		}
 		f.want(t, 1, 1)
-		time.Sleep(lookupInterval)
+		<-time.After(lookupInterval)
 		if _, err := h.lookup(uidOf(1), f); !errors.Is(err, hsm.ErrKeyNotFound) {
 			t.Fatal(err)
 		}
@@ -88,7 +88,7 @@ func TestHandlesUnknownUIDs(t *testing.T) {
 		if _, err := h.lookup(uidOf(7), f); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(lookupInterval)
+		<-time.After(lookupInterval)
 		f.keys = map[hsm.UID]keyHandle{uidOf(1000): {handle: 5}}
 		if k, err := h.lookup(uidOf(1000), f); err != nil || k.handle != 5 {
 			t.Fatalf("%+v %v", k, err)
@@ -126,7 +126,7 @@ func TestHandlesReset(t *testing.T) {
 		}
 		f.want(t, 1, 1)
 		// Later the token is enumerated.
-		time.Sleep(lookupInterval)
+		<-time.After(lookupInterval)
 		h.reset()
 		for _, n := range []int{1, 2} {
 			if _, err := h.lookup(uidOf(n), f); err != nil {

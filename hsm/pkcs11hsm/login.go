@@ -102,13 +102,13 @@ func (t *Token) relogIn(ctx context.Context) error {
 }
 
 // withAnchor runs f with the anchor session, to itself. The caller holds
-// module.calls.
-func (t *Token) withAnchor(ctx context.Context, f func(anchor *session) error) error {
+// module.calls, so it must not wait for who is logging in, who waits for that.
+func (t *Token) withAnchor(f func(anchor *session) error) error {
 	select {
 	case t.login.sem <- struct{}{}:
 		defer func() { <-t.login.sem }()
-	case <-ctx.Done():
-		return ctx.Err()
+	default:
+		return newCallError("C_GetSessionInfo", ckrNotLoggedIn)
 	}
 	anchor := t.login.anchor
 	if anchor == nil || anchor.epoch != t.module.epoch || t.state(anchor) != nil {

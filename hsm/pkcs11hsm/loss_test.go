@@ -202,6 +202,20 @@ func TestLossUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	// Session keys are made in the anchor, which logging in needs, too.
+	wg.Go(func() {
+		for n := 1; !stop.Load(); n++ {
+			uid := hsm.UID{0xee, byte(n >> 8), byte(n)}
+			err := r.token.ImportSessionKey(t.Context(), uid, hsm.AES256Blocks, make([]byte, 32))
+			if err == nil {
+				err = r.token.DestroyKey(t.Context(), uid)
+			}
+			if err != nil && !errors.Is(err, hsm.ErrKeyNotFound) && !errors.Is(err, hsm.ErrUnavailable) &&
+				!errors.Is(err, hsm.ErrLoginLost) {
+				t.Errorf("session key: %v", err)
+			}
+		}
+	})
 	for i := range int64(10) {
 		for done.Load() < 100*i {
 			if err := r.token.Check(t.Context()); err != nil && !errors.Is(err, hsm.ErrUnavailable) && !errors.Is(err, hsm.ErrLoginLost) {

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	if action := os.Getenv(childVariable); action != "" {
 		if err := act(action); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			os.Exit(1) //nolint:forbidigo // this is main, of the child process
 		}
 		return
 	}

@@ -159,7 +159,7 @@ func (t *Token) ImportSessionKey(ctx context.Context, uid hsm.UID, spec hsm.KeyS
 		if k, _ := t.handles.get(uid); k.sessionKey || len(keys) != 0 {
 			return fmt.Errorf("%w: %s", hsm.ErrKeyExists, uid)
 		}
-		return t.withAnchor(ctx, func(anchor *session) error {
+		return t.withAnchor(func(anchor *session) error {
 			h, err := t.createSessionKey(anchor, uid, spec, value)
 			if err != nil {
 				return err

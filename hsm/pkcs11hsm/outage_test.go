@@ -34,7 +34,7 @@ func TestOutageBacksOff(t *testing.T) {
 				if restore, _ := o.try(); restore {
 					break
 				}
-				time.Sleep(10 * time.Millisecond)
+				<-time.After(10 * time.Millisecond)
 			}
 			o.trying = false
 			waits = append(waits, time.Since(failed))

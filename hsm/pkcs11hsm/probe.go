@@ -182,7 +182,7 @@ func (p *prober) usageSwitch() error {
 		if on {
 			return c.rv == ckrOK
 		}
-		class, ok := classOf(p.t.crossed(p.s, c))
+		class, ok := classOf(crossed(c))
 		return ok && class == classForbidden
 	}
 	switches := usable(false) && usable(true)
@@ -237,7 +237,7 @@ func (p *prober) sessionKeys() error {
 	defer func() { _ = p.ctx().DestroyObject(p.session(), pkcs11.ObjectHandle(h)) }()
 	got := make([]byte, hsm.BlockSize)
 	c := p.t.module.lib.encryptBlocks(p.s.handle, h, got, plaintext)
-	if err := p.t.crossed(p.s, c); err != nil {
+	if err := crossed(c); err != nil {
 		return err
 	}
 	if !bytes.Equal(got, want) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
-	"unsafe"
 
 	"github.com/ThalesGroup/crypto11"
 	"github.com/miekg/pkcs11"
@@ -183,7 +182,7 @@ func (m *module) initialize() error {
 	if m.initArgs != "" {
 		// pReserved must not be Go memory that moves, and some modules keep it.
 		args := cString(m.initArgs)
-		options = append(options, pkcs11.InitializeWithReserved(unsafe.Pointer(args)))
+		options = append(options, pkcs11.InitializeWithReserved(args))
 	}
 	err := wrap("C_Initialize", m.ctx.Initialize(options...))
 	if err == nil || isCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {

@@ -2,6 +2,7 @@ package pkcs11hsm
 
 import (
 	"context"
+	"errors"
 
 	"github.com/miekg/pkcs11"
 )
@@ -53,11 +54,14 @@ func (t *Token) state(s *session) error {
 // diagnose asks the session and the token what a return code that can mean anything
 // did mean. The caller holds module.calls.
 func (t *Token) diagnose(s *session, e *callError) *callError {
-	if err := t.state(s); err != nil {
-		return err.(*callError) //nolint:errorlint // state returns nothing else
+	err := t.state(s)
+	if err == nil {
+		_, err = t.module.ctx.GetTokenInfo(t.module.slot)
+		err = wrap("C_GetTokenInfo", err)
 	}
-	if _, err := t.module.ctx.GetTokenInfo(t.module.slot); err != nil {
-		return wrap("C_GetTokenInfo", err).(*callError) //nolint:errorlint // wrap returns nothing else
+	var found *callError
+	if errors.As(err, &found) {
+		return found
 	}
 	return e.as(classFailed, e.err)
 }
