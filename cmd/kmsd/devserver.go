@@ -34,7 +34,7 @@ func (d *devServer) path(elements ...string) string {
 
 // config is the configuration that the server runs with.
 func (d *devServer) config() (*config, error) {
-	module, err := findSoftHSM()
+	module, err := findSoftHSM(softHSMPaths[:])
 	if err != nil {
 		return nil, err
 	}

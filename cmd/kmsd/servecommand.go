@@ -50,10 +50,8 @@ func runUntilSignal(ctx context.Context, c *config, h hooks) error {
 	defer signal.Stop(hangups)
 	h.hangups = hangups
 
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
-	context.AfterFunc(ctx, stop) // from then on a signal has its default effect: the end
-
 	err = run(ctx, c, log, h)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		log.InfoContext(ctx, "kmsd was told to end before it was ready")
@@ -65,6 +63,23 @@ func runUntilSignal(ctx context.Context, c *config, h hooks) error {
 	}
 	log.InfoContext(ctx, "kmsd ended")
 	return nil
+}
+
+// untilSignal returns a context that ends with the first SIGTERM or SIGINT. By then a
+// further one has its default effect, the end of the process.
+func untilSignal(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		signal.Stop(signals)
+		cancel()
+	}()
+	return ctx, cancel
 }
 
 func newLogger(w io.Writer, c logConfig) (*slog.Logger, error) {

@@ -24,16 +24,16 @@ var softHSMPaths = [...]string{
 	"/usr/local/lib/softhsm/libsofthsm2.so",        // Homebrew, Intel; built from source
 }
 
-// findSoftHSM returns the path of SoftHSM2's module. An error matches hsm.ErrModule and
-// says what to install.
-func findSoftHSM() (string, error) {
+// findSoftHSM returns the path of SoftHSM2's module, the first that a pattern matches. An
+// error matches hsm.ErrModule and says what to install.
+func findSoftHSM(patterns []string) (string, error) {
 	if path := os.Getenv(softHSMEnv); path != "" {
 		if _, err := os.Stat(path); err != nil { //nolint:gosec // the environment of this process is its operator's
 			return "", as(hsm.ErrModule, fmt.Errorf("%s: %w", softHSMEnv, err))
 		}
 		return path, nil
 	}
-	for _, pattern := range softHSMPaths {
+	for _, pattern := range patterns {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			return "", err
@@ -43,11 +43,11 @@ func findSoftHSM() (string, error) {
 		}
 	}
 	return "", as(hsm.ErrModule, fmt.Errorf("SoftHSM2, the token of kmsd dev, is not installed. %s. "+
-		"If it is in an unusual place, set %s to the path of libsofthsm2.so", installHint(), softHSMEnv))
+		"If it is in an unusual place, set %s to the path of libsofthsm2.so", installHint(runtime.GOOS), softHSMEnv))
 }
 
-func installHint() string {
-	if runtime.GOOS == "darwin" {
+func installHint(system string) string {
+	if system == "darwin" {
 		return "Run: brew install softhsm"
 	}
 	return "On Debian and Ubuntu run: sudo apt-get install softhsm2; on Fedora: sudo dnf install softhsm; " +
