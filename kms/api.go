@@ -9,6 +9,9 @@ import (
 const (
 	// MaxItems is the most items of one request.
 	MaxItems = 4096
+	// MaxBatchPlaintext is the most bytes of plaintext in one BatchEncrypt or
+	// BatchDecrypt, all items together: with all that is around it, it fits a message.
+	MaxBatchPlaintext = 2 << 20
 	// MaxRandom is the most bytes of one GenerateRandom.
 	MaxRandom = 64 << 10
 	// MaxReason is the most bytes of a reason.
@@ -50,6 +53,8 @@ type API interface {
 	Encrypt(ctx context.Context, p Principal, r *EncryptRequest) (*EncryptResult, error)
 	Decrypt(ctx context.Context, p Principal, r *DecryptRequest) (*DecryptResult, error)
 	ReEncrypt(ctx context.Context, p Principal, r *ReEncryptRequest) (*ReEncryptResult, error)
+	BatchEncrypt(ctx context.Context, p Principal, r *BatchEncryptRequest) ([]PayloadResult, error)
+	BatchDecrypt(ctx context.Context, p Principal, r *BatchDecryptRequest) ([]PayloadResult, error)
 	GenerateDataKeys(ctx context.Context, p Principal, r *GenerateDataKeysRequest) ([]DataKeyResult, error)
 	WrapDataKeys(ctx context.Context, p Principal, r *WrapDataKeysRequest) ([]DataKeyResult, error)
 	UnwrapDataKeys(ctx context.Context, p Principal, r *UnwrapDataKeysRequest) ([]DataKeyResult, error)
@@ -198,6 +203,40 @@ type ReEncryptResult struct {
 	Ciphertext []byte
 	Source     VersionName
 	Version    VersionName
+}
+
+// BatchEncryptRequest asks for the encryption of many small payloads.
+type BatchEncryptRequest struct {
+	Parent  NamespaceName
+	Key     KeyName // for items that name none
+	Items   []PayloadItem
+	Binding Binding // for items that have none
+}
+
+// BatchDecryptRequest asks for the plaintexts of many ciphertexts.
+type BatchDecryptRequest struct {
+	Parent  NamespaceName
+	Key     KeyName // expected of items that name none; zero: any of Parent
+	Items   []PayloadItem
+	Binding Binding // for items that have none
+}
+
+// PayloadItem is one payload of a batch.
+type PayloadItem struct {
+	Plaintext  Secret  // BatchEncrypt
+	Ciphertext []byte  // BatchDecrypt
+	Key        KeyName // replaces the request's
+	Binding    *Binding
+	// Invalid is as in DataKeyItem.
+	Invalid error
+}
+
+// PayloadResult is the outcome of one payload of a batch, in the order of the request.
+type PayloadResult struct {
+	Plaintext  Secret      // BatchDecrypt
+	Ciphertext []byte      // BatchEncrypt
+	Version    VersionName // that made the ciphertext
+	Err        error       // nil if the item succeeded; else the other fields but Version are zero
 }
 
 // GenerateDataKeysRequest asks for new data keys under one key.

@@ -2,7 +2,6 @@ package kms
 
 import (
 	"context"
-	"errors"
 
 	"github.com/keyholt/keyholt/kms/envelope"
 )
@@ -84,7 +83,7 @@ func anySeals(items []item) bool {
 
 // WrapDataKeys wraps data keys of the caller under the primary versions of keys.
 func (s *Service) WrapDataKeys(ctx context.Context, p Principal, r *WrapDataKeysRequest) ([]DataKeyResult, error) {
-	c, err := newBatch(p, ActionWrapDataKey, r.Parent, r.Binding, r.Items)
+	c, err := newKeyBatch(p, ActionWrapDataKey, r.Parent, r.Binding, r.Items)
 	c.seals, c.sealAction, c.borrowed = sealAll, ActionWrapDataKey, true
 	c.invalid = err
 	for i := range c.items {
@@ -106,7 +105,7 @@ func (s *Service) WrapDataKeys(ctx context.Context, p Principal, r *WrapDataKeys
 
 // UnwrapDataKeys returns the data keys inside wrapped ones.
 func (s *Service) UnwrapDataKeys(ctx context.Context, p Principal, r *UnwrapDataKeysRequest) ([]DataKeyResult, error) {
-	c, err := newBatch(p, ActionUnwrapDataKey, r.Parent, r.Binding, r.Items)
+	c, err := newKeyBatch(p, ActionUnwrapDataKey, r.Parent, r.Binding, r.Items)
 	c.opens, c.openAction = true, ActionUnwrapDataKey
 	c.invalid = err
 	if r.RewrapToPrimary {
@@ -127,7 +126,7 @@ func (s *Service) UnwrapDataKeys(ctx context.Context, p Principal, r *UnwrapData
 
 // RewrapDataKeys wraps data keys again under the primary version of their key.
 func (s *Service) RewrapDataKeys(ctx context.Context, p Principal, r *RewrapDataKeysRequest) ([]DataKeyResult, error) {
-	c, err := newBatch(p, ActionRewrapDataKey, r.Parent, r.Binding, r.Items)
+	c, err := newKeyBatch(p, ActionRewrapDataKey, r.Parent, r.Binding, r.Items)
 	c.opens, c.openAction = true, ActionRewrapDataKey
 	c.seals, c.sealAction = sealAll, ActionRewrapDataKey
 	c.invalid = err
@@ -141,29 +140,11 @@ func (s *Service) RewrapDataKeys(ctx context.Context, p Principal, r *RewrapData
 	}), nil
 }
 
-// newBatch makes the call of a batch of data keys. The error is what is wrong with the
-// request as a whole; then the call has no items.
-func newBatch(p Principal, a Action, parent NamespaceName, b Binding, items []DataKeyItem) (*dataCall, error) {
-	c := &dataCall{principal: p, action: a, parent: parent, context: b.Context, kind: envelope.KindWrappedKey}
-	bound, err := bind(b)
-	if err := firstError(required("parent", parent.IsZero()), checkCount("items", len(items)), err); err != nil {
-		return c, err
-	}
-	c.items = make([]item, len(items))
-	for i := range items {
-		it := &c.items[i]
-		it.bound = &bound
-		it.err = items[i].Invalid
-		if own := items[i].Binding; own != nil && it.err == nil {
-			it.context = own.Context
-			if it.context == nil {
-				it.context = map[string]string{}
-			}
-			ownBound, err := bind(*own)
-			it.bound, it.err = &ownBound, err
-		}
-	}
-	return c, nil
+// newKeyBatch makes the call of a batch of data keys.
+func newKeyBatch(p Principal, a Action, parent NamespaceName, b Binding, items []DataKeyItem) (*dataCall, error) {
+	return newBatch(p, a, envelope.KindWrappedKey, parent, b, len(items), func(i int) (*Binding, error) {
+		return items[i].Binding, items[i].Invalid
+	})
 }
 
 // parseItems parses the wrapped keys of a batch.
@@ -191,53 +172,4 @@ func (c *dataCall) results(fill func(*item, *DataKeyResult)) []DataKeyResult {
 		fill(it, &results[i])
 	}
 	return results
-}
-
-// commonError is the error of a call all of whose items failed alike.
-func (c *dataCall) commonError() error {
-	for i := range c.items {
-		if c.items[i].err == nil || !sameOutcome(c.items[i].err, c.items[0].err) {
-			return nil
-		}
-	}
-	return c.items[0].err
-}
-
-func parseBlob(p []byte) (envelope.Blob, error) {
-	blob, err := envelope.Parse(p)
-	if err != nil {
-		return blob, errorf(ErrMalformedCiphertext, "%v", err)
-	}
-	return blob, nil
-}
-
-// bind checks and encodes what ciphertexts are bound to.
-func bind(b Binding) (envelope.Binding, error) {
-	bound, err := envelope.NewBinding(b.Context, b.AAD)
-	if err == nil {
-		return bound, nil
-	}
-	var field *envelope.FieldError
-	if !errors.As(err, &field) {
-		return bound, Invalid(Violation{"encryption_context", err.Error()})
-	}
-	if errors.Is(err, envelope.ErrContextTooManyPairs) || errors.Is(err, envelope.ErrContextTooLarge) ||
-		errors.Is(err, envelope.ErrAdditionalDataTooBig) {
-		return bound, tooMuch(field.Field, "%v", field.Err)
-	}
-	return bound, Invalid(Violation{field.Field, field.Err.Error()})
-}
-
-func nameOf(v *versionEntry) VersionName {
-	if v == nil {
-		return VersionName{}
-	}
-	return v.Name
-}
-
-func orKey(key, otherwise KeyName) KeyName {
-	if key.IsZero() {
-		return otherwise
-	}
-	return key
 }

@@ -20,6 +20,8 @@ const (
 	ActionRevokeVersion   Action = "RevokeKeyVersion"
 	ActionEncrypt         Action = "Encrypt"
 	ActionDecrypt         Action = "Decrypt"
+	ActionBatchEncrypt    Action = "BatchEncrypt"
+	ActionBatchDecrypt    Action = "BatchDecrypt"
 	ActionReEncryptFrom   Action = "ReEncryptFrom"
 	ActionReEncryptTo     Action = "ReEncryptTo"
 	ActionGenerateDataKey Action = "GenerateDataKeys"
@@ -55,6 +57,8 @@ var actions = map[Action]actionRule{
 	ActionRevokeVersion:   {changes: true},
 	ActionEncrypt:         {},
 	ActionDecrypt:         {},
+	ActionBatchEncrypt:    {},
+	ActionBatchDecrypt:    {},
 	ActionReEncryptFrom:   {},
 	ActionReEncryptTo:     {},
 	ActionGenerateDataKey: {},

@@ -47,6 +47,13 @@ func checkPlaintext(p Secret) error {
 	return nil
 }
 
+func checkBatchPlaintext(total int) error {
+	if total > MaxBatchPlaintext {
+		return tooMuch("items", "%d bytes of plaintext together are more than %d", total, MaxBatchPlaintext)
+	}
+	return nil
+}
+
 func checkRandomSize(n int) error {
 	switch {
 	case n > MaxRandom:

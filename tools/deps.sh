@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that building, testing and the demo need, if they are missing:
-# SoftHSM2 (the token), OpenSC (pkcs11-tool) and a C compiler (the PKCS#11 shim is cgo).
+# SoftHSM2 (the token), OpenSC (pkcs11-tool), NSS (a second module to test on) and a C compiler (the
+# PKCS#11 shim is cgo).
 # Silent when nothing is missing; exits non-zero, and says what to install, where it cannot.
 set -euo pipefail
 
@@ -19,10 +20,20 @@ have_compiler() {
   $cc -x c -fsyntax-only - >/dev/null 2>&1 <<<$'#include <dlfcn.h>\n#include <stdlib.h>\nint main(void) { return 0; }'
 }
 
+# Another PKCS#11 module, which the tests of the HSM layer run on too.
+have_nss() {
+  local dir
+  for dir in /usr/lib/*-linux-gnu /usr/lib/*-linux-gnu/nss /usr/lib64 /usr/lib /opt/homebrew/lib /usr/local/lib; do
+    [ ! -e "$dir/libsoftokn3.so" ] && [ ! -e "$dir/libsoftokn3.dylib" ] || return 0
+  done
+  return 1
+}
+
 missing=()
 have_compiler || missing+=(compiler)
 have softhsm2-util || missing+=(softhsm)
 have pkcs11-tool || missing+=(opensc)
+have_nss || missing+=(nss)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 as_root() {
@@ -43,6 +54,7 @@ with_apt() {
       compiler) packages+=(gcc libc6-dev) ;;
       softhsm) packages+=(softhsm2) ;;
       opensc) packages+=(opensc) ;;
+      nss) packages+=(libnss3) ;;
     esac
   done
   echo "deps: installing ${packages[*]}" >&2
@@ -60,6 +72,7 @@ with_brew() {
         ;;
       softhsm) packages+=(softhsm) ;;
       opensc) packages+=(opensc) ;;
+      nss) packages+=(nss) ;;
     esac
   done
   echo "deps: installing ${packages[*]}" >&2
@@ -74,6 +87,7 @@ by_hand() {
       compiler) echo "  - a C compiler with the C library's headers (gcc and libc headers, or clang)" >&2 ;;
       softhsm) echo "  - SoftHSM 2.6 (softhsm2-util must be on PATH)" >&2 ;;
       opensc) echo "  - OpenSC (pkcs11-tool must be on PATH)" >&2 ;;
+      nss) echo "  - NSS (libsoftokn3)" >&2 ;;
     esac
   done
   exit 1
@@ -88,7 +102,7 @@ else
 fi
 
 # A package that installed without giving what it was installed for must not pass unnoticed.
-have_compiler && have softhsm2-util && have pkcs11-tool || {
-  echo "deps: installed, but softhsm2-util, pkcs11-tool or a working C compiler is still not found on PATH" >&2
+have_compiler && have softhsm2-util && have pkcs11-tool && have_nss || {
+  echo "deps: installed, but softhsm2-util, pkcs11-tool, NSS or a working C compiler is still not found" >&2
   exit 1
 }

@@ -34,10 +34,10 @@ func call[Request, Response, Result any](ctx context.Context,
 }
 
 // callBatch is call for a batch, of which each item has a result.
-func callBatch[Request, Response any](ctx context.Context,
+func callBatch[Request, Response, Result any](ctx context.Context,
 	stub func(context.Context, Request, ...grpc.CallOption) (Response, error), request Request,
-	decode func(Response) ([]kms.DataKeyResult, error), items int,
-) ([]kms.DataKeyResult, error) {
+	decode func(Response) ([]Result, error), items int,
+) ([]Result, error) {
 	results, err := call(ctx, stub, request, decode)
 	if err == nil && len(results) != items {
 		return nil, fmt.Errorf("%w: %d results for %d items", wire.ErrMalformedResponse, len(results), items)
@@ -55,6 +55,18 @@ func (a api) Decrypt(ctx context.Context, _ kms.Principal, r *kms.DecryptRequest
 
 func (a api) ReEncrypt(ctx context.Context, _ kms.Principal, r *kms.ReEncryptRequest) (*kms.ReEncryptResult, error) {
 	return call(ctx, a.c.crypto.ReEncrypt, wire.EncodeReEncryptRequest(r), wire.DecodeReEncryptResponse)
+}
+
+func (a api) BatchEncrypt(ctx context.Context, _ kms.Principal, r *kms.BatchEncryptRequest,
+) ([]kms.PayloadResult, error) {
+	return callBatch(ctx, a.c.crypto.BatchEncrypt, wire.EncodeBatchEncryptRequest(r),
+		wire.DecodeBatchEncryptResponse, len(r.Items))
+}
+
+func (a api) BatchDecrypt(ctx context.Context, _ kms.Principal, r *kms.BatchDecryptRequest,
+) ([]kms.PayloadResult, error) {
+	return callBatch(ctx, a.c.crypto.BatchDecrypt, wire.EncodeBatchDecryptRequest(r),
+		wire.DecodeBatchDecryptResponse, len(r.Items))
 }
 
 func (a api) GenerateDataKeys(ctx context.Context, _ kms.Principal, r *kms.GenerateDataKeysRequest,

@@ -34,6 +34,8 @@ func retryConfig() string {
 		kmsv1.CryptoService_Encrypt_FullMethodName,
 		kmsv1.CryptoService_Decrypt_FullMethodName,
 		kmsv1.CryptoService_ReEncrypt_FullMethodName,
+		kmsv1.CryptoService_BatchEncrypt_FullMethodName,
+		kmsv1.CryptoService_BatchDecrypt_FullMethodName,
 		kmsv1.CryptoService_GenerateDataKeys_FullMethodName,
 		kmsv1.CryptoService_WrapDataKeys_FullMethodName,
 		kmsv1.CryptoService_UnwrapDataKeys_FullMethodName,

@@ -37,8 +37,8 @@ type Config struct {
 
 // withDefaults returns a copy with every limit set.
 func (c Config) withDefaults() (Config, error) {
-	if c.API == nil || c.Credentials == nil || c.Logger == nil {
-		return c, errors.New("grpcapi: API, Credentials and Logger are required")
+	if c.Credentials == nil || c.Logger == nil {
+		return c, errors.New("grpcapi: Credentials and Logger are required")
 	}
 	if c.MaxInFlight < 0 || c.MaxDeadline < 0 || c.MaxConnectionAge < 0 || c.DrainTimeout < 0 {
 		return c, errors.New("grpcapi: a limit is negative")

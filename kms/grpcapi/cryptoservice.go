@@ -12,7 +12,8 @@ import (
 // cryptoService implements CryptoService.
 //
 // No response needs a size check: the most items, each with the longest data key, the
-// longest refusal and a version of its own, fit into a message.
+// longest refusal and a version of its own, fit into a message, and the plaintext of a
+// batch of payloads is bounded together.
 type cryptoService struct {
 	kmsv1.UnsafeCryptoServiceServer
 	api    kms.API
@@ -29,6 +30,16 @@ func (s *cryptoService) Decrypt(ctx context.Context, m *kmsv1.DecryptRequest) (*
 
 func (s *cryptoService) ReEncrypt(ctx context.Context, m *kmsv1.ReEncryptRequest) (*kmsv1.ReEncryptResponse, error) {
 	return call(ctx, m, wire.DecodeReEncryptRequest, s.api.ReEncrypt, wire.EncodeReEncryptResponse)
+}
+
+func (s *cryptoService) BatchEncrypt(ctx context.Context, m *kmsv1.BatchEncryptRequest) (*kmsv1.BatchEncryptResponse, error) {
+	return call(ctx, m, wire.DecodeBatchEncryptRequest, s.api.BatchEncrypt,
+		batch(ctx, s.logger, wire.EncodeBatchEncryptResponse))
+}
+
+func (s *cryptoService) BatchDecrypt(ctx context.Context, m *kmsv1.BatchDecryptRequest) (*kmsv1.BatchDecryptResponse, error) {
+	return call(ctx, m, wire.DecodeBatchDecryptRequest, s.api.BatchDecrypt,
+		batch(ctx, s.logger, wire.EncodeBatchDecryptResponse))
 }
 
 func (s *cryptoService) GenerateDataKeys(ctx context.Context, m *kmsv1.GenerateDataKeysRequest) (*kmsv1.GenerateDataKeysResponse, error) {
@@ -65,8 +76,6 @@ func (s *cryptoService) GenerateRandom(ctx context.Context, m *kmsv1.GenerateRan
 
 // batch gives the encoder of a batch's results the log for errors of items that the
 // caller is not told.
-func batch[W any](
-	ctx context.Context, logger *slog.Logger, encode func([]kms.DataKeyResult, wire.Report) W,
-) func([]kms.DataKeyResult) W {
-	return func(results []kms.DataKeyResult) W { return encode(results, report(ctx, logger)) }
+func batch[R, W any](ctx context.Context, logger *slog.Logger, encode func([]R, wire.Report) W) func([]R) W {
+	return func(results []R) W { return encode(results, report(ctx, logger)) }
 }

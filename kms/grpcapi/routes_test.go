@@ -88,6 +88,14 @@ func (r *recorder) ReEncrypt(_ context.Context, p kms.Principal, _ *kms.ReEncryp
 	return note(r, "ReEncrypt", p, &kms.ReEncryptResult{})
 }
 
+func (r *recorder) BatchEncrypt(_ context.Context, p kms.Principal, _ *kms.BatchEncryptRequest) ([]kms.PayloadResult, error) {
+	return note(r, "BatchEncrypt", p, []kms.PayloadResult{{}})
+}
+
+func (r *recorder) BatchDecrypt(_ context.Context, p kms.Principal, _ *kms.BatchDecryptRequest) ([]kms.PayloadResult, error) {
+	return note(r, "BatchDecrypt", p, []kms.PayloadResult{{}})
+}
+
 func (r *recorder) GenerateDataKeys(_ context.Context, p kms.Principal, _ *kms.GenerateDataKeysRequest) ([]kms.DataKeyResult, error) {
 	return note(r, "GenerateDataKeys", p, []kms.DataKeyResult{{}})
 }

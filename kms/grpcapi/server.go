@@ -45,35 +45,11 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	lifetime, draining := context.WithCancel(context.Background())
-	pool := newWipingPool()
-	s := &Server{
-		cfg: cfg,
-		grpc: grpc.NewServer(
-			grpc.Creds(cfg.Credentials),
-			grpc.ForceServerCodecV2(&wipingCodec{pool: pool}),
-			experimental.BufferPool(pool),
-			grpc.StatsHandler(requestSizes{}),
-			grpc.ChainUnaryInterceptor(unaryChain(&cfg)...),
-			grpc.ChainStreamInterceptor(streamChain(lifetime, &cfg)...),
-			grpc.MaxRecvMsgSize(hardLimit),
-			grpc.MaxConcurrentStreams(cfg.MaxConcurrentStreams),
-			grpc.MaxHeaderListSize(maxHeaderBytes),
-			grpc.ConnectionTimeout(connectionTimeout),
-			grpc.KeepaliveParams(keepalive.ServerParameters{
-				MaxConnectionAge:      cfg.MaxConnectionAge,
-				MaxConnectionAgeGrace: cfg.MaxDeadline,
-				Time:                  keepaliveTime,
-				Timeout:               keepaliveTimeout,
-			}),
-			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
-				MinTime:             minPingInterval,
-				PermitWithoutStream: true,
-			}),
-		),
-		health:   health.NewServer(),
-		draining: draining,
+	if cfg.API == nil {
+		return nil, errors.New("grpcapi: an API is required")
 	}
+	lifetime, draining := context.WithCancel(context.Background())
+	s := &Server{cfg: cfg, grpc: transport(lifetime, &cfg), health: health.NewServer(), draining: draining}
 	kmsv1.RegisterKeyServiceServer(s.grpc, &keyService{api: cfg.API})
 	kmsv1.RegisterCryptoServiceServer(s.grpc, &cryptoService{api: cfg.API, logger: cfg.Logger})
 	kmsv1.RegisterSystemServiceServer(s.grpc, &systemService{api: cfg.API, version: cfg.Version})
@@ -83,6 +59,46 @@ func New(cfg Config) (*Server, error) {
 	s.SetServing(false)
 	s.health.SetServingStatus(kmsv1.SystemService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
 	return s, nil
+}
+
+// Transport makes a gRPC server with everything that a request passes through before its
+// handler and after it, as [New] configures it: connections and their limits, the codec,
+// the interceptors. It has no services: they are the caller's to register. What the
+// handlers cost is measured against it. cfg.API is not used.
+func Transport(cfg Config) (*grpc.Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return transport(context.Background(), &cfg), nil
+}
+
+// transport is a server without services. lifetime ends streams that would never end by
+// themselves.
+func transport(lifetime context.Context, cfg *Config) *grpc.Server {
+	pool := newWipingPool()
+	return grpc.NewServer(
+		grpc.Creds(cfg.Credentials),
+		grpc.ForceServerCodecV2(&wipingCodec{pool: pool}),
+		experimental.BufferPool(pool),
+		grpc.StatsHandler(requestSizes{}),
+		grpc.ChainUnaryInterceptor(unaryChain(cfg)...),
+		grpc.ChainStreamInterceptor(streamChain(lifetime, cfg)...),
+		grpc.MaxRecvMsgSize(hardLimit),
+		grpc.MaxConcurrentStreams(cfg.MaxConcurrentStreams),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionAge:      cfg.MaxConnectionAge,
+			MaxConnectionAgeGrace: cfg.MaxDeadline,
+			Time:                  keepaliveTime,
+			Timeout:               keepaliveTimeout,
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime:             minPingInterval,
+			PermitWithoutStream: true,
+		}),
+	)
 }
 
 // SetServing says whether keys can be used, which health checks of "", KeyService and

@@ -50,6 +50,8 @@ func Run(t *testing.T, newFixture func(t testing.TB) Fixture) {
 		{"BadCiphertexts", testBadCiphertexts},
 		{"Tenancy", testTenancy},
 		{"ReEncrypt", testReEncrypt},
+		{"PayloadBatches", testPayloadBatches},
+		{"PayloadBatchLimits", testPayloadBatchLimits},
 		{"DataKeys", testDataKeys},
 		{"DataKeySizes", testDataKeySizes},
 		{"WrapDataKeys", testWrapDataKeys},

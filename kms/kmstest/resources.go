@@ -250,6 +250,12 @@ func testStrangers(t *testing.T, s *suite) {
 		}
 		return results[0].Err
 	}
+	firstPayload := func(results []kms.PayloadResult, err error) error {
+		if err != nil || len(results) == 0 {
+			return err
+		}
+		return results[0].Err
+	}
 	for doing, call := range map[string]func() error{
 		"CreateNamespace": func() error { _, err := api.CreateNamespace(s.ctx, who, s.namespace("x")); return err },
 		"GetNamespace":    func() error { _, err := api.GetNamespace(s.ctx, who, parent); return err },
@@ -278,6 +284,16 @@ func testStrangers(t *testing.T, s *suite) {
 		"ReEncrypt": func() error {
 			_, err := api.ReEncrypt(s.ctx, who, &kms.ReEncryptRequest{Parent: parent, Ciphertext: ciphertext})
 			return err
+		},
+		"BatchEncrypt": func() error {
+			return firstPayload(api.BatchEncrypt(s.ctx, who, &kms.BatchEncryptRequest{
+				Parent: parent, Key: name, Items: []kms.PayloadItem{{Plaintext: kms.Secret("x")}},
+			}))
+		},
+		"BatchDecrypt": func() error {
+			return firstPayload(api.BatchDecrypt(s.ctx, who, &kms.BatchDecryptRequest{
+				Parent: parent, Items: []kms.PayloadItem{{Ciphertext: ciphertext}},
+			}))
 		},
 		"GenerateDataKeys": func() error {
 			return first(api.GenerateDataKeys(s.ctx, who, &kms.GenerateDataKeysRequest{Key: name}))

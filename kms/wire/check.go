@@ -21,6 +21,10 @@ const MaxMessageBytes = 4<<20 - 64<<10
 func Check(request proto.Message) error {
 	var found []kms.Violation
 	switch m := request.(type) {
+	case *kmsv1.BatchEncryptRequest:
+		return checkBatch(m, m.GetItems())
+	case *kmsv1.BatchDecryptRequest:
+		return checkBatch(m, m.GetItems())
 	case *kmsv1.WrapDataKeysRequest:
 		return checkBatch(m, m.GetItems())
 	case *kmsv1.UnwrapDataKeysRequest:

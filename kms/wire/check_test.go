@@ -125,6 +125,21 @@ func TestResponsesFit(t *testing.T) {
 			}
 		}
 	}
+	// As much plaintext as a batch may have, and as many refusals beside it as fit in.
+	payloads := make([]kms.PayloadResult, kms.MaxItems)
+	for i := range payloads {
+		payloads[i] = kms.PayloadResult{Version: key.Version(uint32(1<<31 - 1 - i)), Err: refusal(i)}
+	}
+	const full = kms.MaxBatchPlaintext / (64 << 10)
+	for i := range full {
+		payloads[i].Err, payloads[i].Plaintext = nil, make([]byte, 64<<10)
+		payloads[i].Ciphertext = make([]byte, 64<<10+85)
+	}
+	for _, m := range []proto.Message{EncodeBatchEncryptResponse(payloads, nil), EncodeBatchDecryptResponse(payloads, nil)} {
+		if size := proto.Size(m); size > MaxMessageBytes {
+			t.Errorf("%T has %d bytes, %d are allowed", m, size, MaxMessageBytes)
+		}
+	}
 	// Terse or not, every item says why.
 	results, err := DecodeUnwrapDataKeysResponse(EncodeUnwrapDataKeysResponse(failed, nil))
 	if err != nil {
@@ -151,6 +166,8 @@ func TestWipe(t *testing.T) {
 	secret := func() []byte { return []byte("secret") }
 	encrypt := &kmsv1.EncryptRequest{Plaintext: secret(), AdditionalAuthenticatedData: secret()}
 	wrap := &kmsv1.WrapDataKeysRequest{Items: []*kmsv1.WrapDataKeysRequest_Item{{DataKey: secret()}, {DataKey: secret()}}}
+	payloads := &kmsv1.BatchEncryptRequest{Items: []*kmsv1.BatchEncryptRequest_Item{{Plaintext: secret()}}}
+	decrypted := &kmsv1.BatchDecryptResponse{Results: []*kmsv1.BatchDecryptResponse_Result{{Plaintext: secret()}}}
 	unwrap := &kmsv1.UnwrapDataKeysResponse{Results: []*kmsv1.UnwrapDataKeysResponse_Result{{
 		DataKey: secret(), RewrappedDataKey: secret(),
 	}}}
@@ -158,12 +175,12 @@ func TestWipe(t *testing.T) {
 		DataKey: secret(), WrappedDataKey: secret(),
 	}}}
 	decrypt, random := &kmsv1.DecryptResponse{Plaintext: secret()}, &kmsv1.GenerateRandomResponse{Data: secret()}
-	for _, m := range []any{encrypt, wrap, unwrap, generate, decrypt, random, &kmsv1.GetKeyRequest{}, nil} {
+	for _, m := range []any{encrypt, payloads, decrypted, wrap, unwrap, generate, decrypt, random, &kmsv1.GetKeyRequest{}, nil} {
 		Wipe(m)
 	}
 	for i, wiped := range [][]byte{
 		encrypt.Plaintext, wrap.Items[0].DataKey, wrap.Items[1].DataKey, unwrap.Results[0].DataKey,
-		generate.Results[0].DataKey, decrypt.Plaintext, random.Data,
+		generate.Results[0].DataKey, decrypt.Plaintext, random.Data, payloads.Items[0].Plaintext, decrypted.Results[0].Plaintext,
 	} {
 		if string(wiped) != "\x00\x00\x00\x00\x00\x00" {
 			t.Errorf("secret %d is still %q", i, wiped)
@@ -257,6 +274,10 @@ func decodeAny(t *testing.T, m proto.Message) error {
 		return errorOf(DecodeReEncryptRequest(m))
 	case *kmsv1.GenerateDataKeysRequest:
 		return errorOf(DecodeGenerateDataKeysRequest(m))
+	case *kmsv1.BatchEncryptRequest:
+		return errorOf(DecodeBatchEncryptRequest(m))
+	case *kmsv1.BatchDecryptRequest:
+		return errorOf(DecodeBatchDecryptRequest(m))
 	case *kmsv1.WrapDataKeysRequest:
 		return errorOf(DecodeWrapDataKeysRequest(m))
 	case *kmsv1.UnwrapDataKeysRequest:

@@ -62,7 +62,7 @@ func DecodeWrapDataKeysRequest(m *kmsv1.WrapDataKeysRequest) (*kms.WrapDataKeysR
 	items := itemDecoder{total: len(r.Items)}
 	for i, item := range m.GetItems() {
 		r.Items[i].DataKey = item.GetDataKey()
-		items.decode(&r.Items[i], i, item.GetKey(), item.GetBinding())
+		items.decode(dataKeyFields(&r.Items[i]), i, item.GetKey(), item.GetBinding())
 	}
 	return r, d.err()
 }
@@ -101,7 +101,7 @@ func DecodeUnwrapDataKeysRequest(m *kmsv1.UnwrapDataKeysRequest) (*kms.UnwrapDat
 	items := itemDecoder{total: len(r.Items)}
 	for i, item := range m.GetItems() {
 		r.Items[i].Wrapped = item.GetWrappedDataKey()
-		items.decode(&r.Items[i], i, item.GetKey(), item.GetBinding())
+		items.decode(dataKeyFields(&r.Items[i]), i, item.GetKey(), item.GetBinding())
 	}
 	return r, d.err()
 }
@@ -138,7 +138,11 @@ func DecodeRewrapDataKeysRequest(m *kmsv1.RewrapDataKeysRequest) (*kms.RewrapDat
 	items := itemDecoder{total: len(r.Items)}
 	for i, item := range m.GetItems() {
 		r.Items[i].Wrapped = item.GetWrappedDataKey()
-		items.decode(&r.Items[i], i, item.GetKey(), item.GetBinding())
+		items.decode(dataKeyFields(&r.Items[i]), i, item.GetKey(), item.GetBinding())
 	}
 	return r, d.err()
+}
+
+func dataKeyFields(item *kms.DataKeyItem) itemFields {
+	return itemFields{&item.Key, &item.Binding, &item.Invalid}
 }

@@ -90,3 +90,18 @@ func someItems(data bool) []kms.DataKeyItem {
 	}
 	return items
 }
+
+// somePayloads are the same with payloads.
+func somePayloads(plaintext bool) []kms.PayloadItem {
+	payloads := make([]kms.PayloadItem, 0, 5)
+	for _, item := range someItems(true) {
+		payload := kms.PayloadItem{Key: item.Key, Binding: item.Binding}
+		if plaintext {
+			payload.Plaintext = item.DataKey
+		} else {
+			payload.Ciphertext = item.DataKey
+		}
+		payloads = append(payloads, payload)
+	}
+	return payloads
+}

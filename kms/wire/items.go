@@ -39,12 +39,19 @@ type itemDecoder struct {
 	bindings []kms.Binding
 }
 
-func (d *itemDecoder) decode(item *kms.DataKeyItem, i int, key string, binding *kmsv1.Binding) {
+// itemFields are the fields that all kinds of items have, to be set.
+type itemFields struct {
+	key     *kms.KeyName
+	binding **kms.Binding
+	invalid *error
+}
+
+func (d *itemDecoder) decode(item itemFields, i int, key string, binding *kmsv1.Binding) {
 	if key != "" {
 		if key != d.text {
 			name, err := kms.ParseKeyName(key)
 			if err != nil {
-				item.Invalid = kms.Invalid(kms.Violation{
+				*item.invalid = kms.Invalid(kms.Violation{
 					Field:       fmt.Sprintf("items[%d].key", i),
 					Description: err.Error(),
 				})
@@ -52,7 +59,7 @@ func (d *itemDecoder) decode(item *kms.DataKeyItem, i int, key string, binding *
 			}
 			d.text, d.key = key, name
 		}
-		item.Key = d.key
+		*item.key = d.key
 	}
 	if binding != nil {
 		if d.bindings == nil {
@@ -60,7 +67,7 @@ func (d *itemDecoder) decode(item *kms.DataKeyItem, i int, key string, binding *
 			d.bindings = make([]kms.Binding, 0, d.total-i)
 		}
 		d.bindings = append(d.bindings, requestBinding(binding))
-		item.Binding = &d.bindings[len(d.bindings)-1]
+		*item.binding = &d.bindings[len(d.bindings)-1]
 	}
 }
 

@@ -91,8 +91,8 @@ func two[A, B any, M proto.Message](
 		})
 }
 
-func batchOf[M any](encode func([]kms.DataKeyResult, Report) M) func([]kms.DataKeyResult) M {
-	return func(results []kms.DataKeyResult) M { return encode(results, nil) }
+func batchOf[R, M any](encode func([]R, Report) M) func([]R) M {
+	return func(results []R) M { return encode(results, nil) }
 }
 
 func TestRoundTrips(t *testing.T) {
@@ -156,6 +156,23 @@ func TestRoundTrips(t *testing.T) {
 		"GenerateRandomRequest":  trip(33, EncodeGenerateRandomRequest, none(DecodeGenerateRandomRequest)),
 		"GenerateRandomResponse": trip(secret, EncodeGenerateRandomResponse, none(DecodeGenerateRandomResponse)),
 
+		"BatchEncryptRequest": trip(&kms.BatchEncryptRequest{
+			Parent: aNamespace(), Key: aKey(), Items: somePayloads(true), Binding: binding,
+		}, EncodeBatchEncryptRequest, DecodeBatchEncryptRequest),
+		"BatchEncryptResponse": trip([]kms.PayloadResult{
+			{Ciphertext: blob, Version: version},
+			{Ciphertext: blob, Version: anotherKey().Version(1)},
+			{Err: &kms.Error{Sentinel: kms.ErrNotAccessible}},
+		}, batchOf(EncodeBatchEncryptResponse), DecodeBatchEncryptResponse),
+		"BatchDecryptRequest": trip(&kms.BatchDecryptRequest{
+			Parent: aNamespace(), Key: aKey(), Items: somePayloads(false), Binding: binding,
+		}, EncodeBatchDecryptRequest, DecodeBatchDecryptRequest),
+		"BatchDecryptResponse": trip([]kms.PayloadResult{
+			{Plaintext: secret, Version: version},
+			{Version: version, Err: &kms.Error{Sentinel: kms.ErrDecryptionFailed}},
+			{Err: &kms.Error{Sentinel: kms.ErrMalformedCiphertext}},
+		}, batchOf(EncodeBatchDecryptResponse), DecodeBatchDecryptResponse),
+
 		"GenerateDataKeysRequest": trip(&kms.GenerateDataKeysRequest{
 			Key: aKey(), Count: 4096, Size: 64, WithoutPlaintext: true, Binding: binding,
 		}, EncodeGenerateDataKeysRequest, DecodeGenerateDataKeysRequest),
@@ -208,6 +225,8 @@ func TestZeroValuesStayZero(t *testing.T) {
 		"Key":                      trip(&kms.KeyInfo{}, EncodeKey, DecodeKey),
 		"KeyVersion":               trip(&kms.VersionInfo{}, EncodeKeyVersion, DecodeKeyVersion),
 		"ListKeysResponse":         trip(&kms.KeyList{}, EncodeListKeysResponse, DecodeListKeysResponse),
+		"BatchEncryptResponse":     trip(nil, batchOf(EncodeBatchEncryptResponse), DecodeBatchEncryptResponse),
+		"BatchDecryptResponse":     trip(nil, batchOf(EncodeBatchDecryptResponse), DecodeBatchDecryptResponse),
 		"GenerateDataKeysResponse": trip(nil, batchOf(EncodeGenerateDataKeysResponse), DecodeGenerateDataKeysResponse),
 		"WrapDataKeysResponse":     trip(nil, batchOf(EncodeWrapDataKeysResponse), DecodeWrapDataKeysResponse),
 		"UnwrapDataKeysResponse":   trip(nil, batchOf(EncodeUnwrapDataKeysResponse), DecodeUnwrapDataKeysResponse),

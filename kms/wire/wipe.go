@@ -12,6 +12,14 @@ func Wipe(message any) {
 		clear(m.GetPlaintext())
 	case *kmsv1.DecryptResponse:
 		clear(m.GetPlaintext())
+	case *kmsv1.BatchEncryptRequest:
+		for _, item := range m.GetItems() {
+			clear(item.GetPlaintext())
+		}
+	case *kmsv1.BatchDecryptResponse:
+		for _, result := range m.GetResults() {
+			clear(result.GetPlaintext())
+		}
 	case *kmsv1.WrapDataKeysRequest:
 		for _, item := range m.GetItems() {
 			clear(item.GetDataKey())

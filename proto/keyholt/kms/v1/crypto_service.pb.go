@@ -435,6 +435,276 @@ func (x *ReEncryptResponse) GetDestinationKeyVersion() string {
 	return ""
 }
 
+type BatchEncryptRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `namespaces/{namespace}`: all keys of the request belong to it.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// The key for items that name none.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// 1 to 4,096.
+	Items []*BatchEncryptRequest_Item `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
+	// Bound to each ciphertext, and logged. See Binding.
+	EncryptionContext map[string]string `protobuf:"bytes,4,rep,name=encryption_context,json=encryptionContext,proto3" json:"encryption_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Bound to each ciphertext, and never logged. See Binding.
+	AdditionalAuthenticatedData []byte `protobuf:"bytes,5,opt,name=additional_authenticated_data,json=additionalAuthenticatedData,proto3" json:"additional_authenticated_data,omitempty"`
+	unknownFields               protoimpl.UnknownFields
+	sizeCache                   protoimpl.SizeCache
+}
+
+func (x *BatchEncryptRequest) Reset() {
+	*x = BatchEncryptRequest{}
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchEncryptRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchEncryptRequest) ProtoMessage() {}
+
+func (x *BatchEncryptRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchEncryptRequest.ProtoReflect.Descriptor instead.
+func (*BatchEncryptRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BatchEncryptRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *BatchEncryptRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *BatchEncryptRequest) GetItems() []*BatchEncryptRequest_Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *BatchEncryptRequest) GetEncryptionContext() map[string]string {
+	if x != nil {
+		return x.EncryptionContext
+	}
+	return nil
+}
+
+func (x *BatchEncryptRequest) GetAdditionalAuthenticatedData() []byte {
+	if x != nil {
+		return x.AdditionalAuthenticatedData
+	}
+	return nil
+}
+
+type BatchEncryptResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One per item, in the request's order.
+	Results []*BatchEncryptResponse_Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Resource names of the versions that were used, each once.
+	KeyVersions   []string `protobuf:"bytes,2,rep,name=key_versions,json=keyVersions,proto3" json:"key_versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchEncryptResponse) Reset() {
+	*x = BatchEncryptResponse{}
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchEncryptResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchEncryptResponse) ProtoMessage() {}
+
+func (x *BatchEncryptResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchEncryptResponse.ProtoReflect.Descriptor instead.
+func (*BatchEncryptResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BatchEncryptResponse) GetResults() []*BatchEncryptResponse_Result {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *BatchEncryptResponse) GetKeyVersions() []string {
+	if x != nil {
+		return x.KeyVersions
+	}
+	return nil
+}
+
+type BatchDecryptRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `namespaces/{namespace}`: where the ciphertexts belong.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// If set, the key that must have made each item that names none itself.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// 1 to 4,096.
+	Items []*BatchDecryptRequest_Item `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
+	// As given when the payloads were encrypted.
+	EncryptionContext map[string]string `protobuf:"bytes,4,rep,name=encryption_context,json=encryptionContext,proto3" json:"encryption_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// As given when the payloads were encrypted.
+	AdditionalAuthenticatedData []byte `protobuf:"bytes,5,opt,name=additional_authenticated_data,json=additionalAuthenticatedData,proto3" json:"additional_authenticated_data,omitempty"`
+	unknownFields               protoimpl.UnknownFields
+	sizeCache                   protoimpl.SizeCache
+}
+
+func (x *BatchDecryptRequest) Reset() {
+	*x = BatchDecryptRequest{}
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchDecryptRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchDecryptRequest) ProtoMessage() {}
+
+func (x *BatchDecryptRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchDecryptRequest.ProtoReflect.Descriptor instead.
+func (*BatchDecryptRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *BatchDecryptRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *BatchDecryptRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *BatchDecryptRequest) GetItems() []*BatchDecryptRequest_Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *BatchDecryptRequest) GetEncryptionContext() map[string]string {
+	if x != nil {
+		return x.EncryptionContext
+	}
+	return nil
+}
+
+func (x *BatchDecryptRequest) GetAdditionalAuthenticatedData() []byte {
+	if x != nil {
+		return x.AdditionalAuthenticatedData
+	}
+	return nil
+}
+
+type BatchDecryptResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One per item, in the request's order.
+	Results []*BatchDecryptResponse_Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Resource names of the versions that were used, each once.
+	KeyVersions   []string `protobuf:"bytes,2,rep,name=key_versions,json=keyVersions,proto3" json:"key_versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchDecryptResponse) Reset() {
+	*x = BatchDecryptResponse{}
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchDecryptResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchDecryptResponse) ProtoMessage() {}
+
+func (x *BatchDecryptResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchDecryptResponse.ProtoReflect.Descriptor instead.
+func (*BatchDecryptResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BatchDecryptResponse) GetResults() []*BatchDecryptResponse_Result {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *BatchDecryptResponse) GetKeyVersions() []string {
+	if x != nil {
+		return x.KeyVersions
+	}
+	return nil
+}
+
 type GenerateDataKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `namespaces/{namespace}/keys/{key}`.
@@ -456,7 +726,7 @@ type GenerateDataKeysRequest struct {
 
 func (x *GenerateDataKeysRequest) Reset() {
 	*x = GenerateDataKeysRequest{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[6]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +738,7 @@ func (x *GenerateDataKeysRequest) String() string {
 func (*GenerateDataKeysRequest) ProtoMessage() {}
 
 func (x *GenerateDataKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[6]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +751,7 @@ func (x *GenerateDataKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateDataKeysRequest.ProtoReflect.Descriptor instead.
 func (*GenerateDataKeysRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{6}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GenerateDataKeysRequest) GetKey() string {
@@ -538,7 +808,7 @@ type GenerateDataKeysResponse struct {
 
 func (x *GenerateDataKeysResponse) Reset() {
 	*x = GenerateDataKeysResponse{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[7]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +820,7 @@ func (x *GenerateDataKeysResponse) String() string {
 func (*GenerateDataKeysResponse) ProtoMessage() {}
 
 func (x *GenerateDataKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[7]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +833,7 @@ func (x *GenerateDataKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateDataKeysResponse.ProtoReflect.Descriptor instead.
 func (*GenerateDataKeysResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{7}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GenerateDataKeysResponse) GetResults() []*GenerateDataKeysResponse_Result {
@@ -598,7 +868,7 @@ type WrapDataKeysRequest struct {
 
 func (x *WrapDataKeysRequest) Reset() {
 	*x = WrapDataKeysRequest{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[8]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +880,7 @@ func (x *WrapDataKeysRequest) String() string {
 func (*WrapDataKeysRequest) ProtoMessage() {}
 
 func (x *WrapDataKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[8]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +893,7 @@ func (x *WrapDataKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrapDataKeysRequest.ProtoReflect.Descriptor instead.
 func (*WrapDataKeysRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{8}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WrapDataKeysRequest) GetParent() string {
@@ -673,7 +943,7 @@ type WrapDataKeysResponse struct {
 
 func (x *WrapDataKeysResponse) Reset() {
 	*x = WrapDataKeysResponse{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[9]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +955,7 @@ func (x *WrapDataKeysResponse) String() string {
 func (*WrapDataKeysResponse) ProtoMessage() {}
 
 func (x *WrapDataKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[9]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +968,7 @@ func (x *WrapDataKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrapDataKeysResponse.ProtoReflect.Descriptor instead.
 func (*WrapDataKeysResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{9}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WrapDataKeysResponse) GetResults() []*WrapDataKeysResponse_Result {
@@ -736,7 +1006,7 @@ type UnwrapDataKeysRequest struct {
 
 func (x *UnwrapDataKeysRequest) Reset() {
 	*x = UnwrapDataKeysRequest{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[10]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +1018,7 @@ func (x *UnwrapDataKeysRequest) String() string {
 func (*UnwrapDataKeysRequest) ProtoMessage() {}
 
 func (x *UnwrapDataKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[10]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +1031,7 @@ func (x *UnwrapDataKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnwrapDataKeysRequest.ProtoReflect.Descriptor instead.
 func (*UnwrapDataKeysRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{10}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UnwrapDataKeysRequest) GetParent() string {
@@ -818,7 +1088,7 @@ type UnwrapDataKeysResponse struct {
 
 func (x *UnwrapDataKeysResponse) Reset() {
 	*x = UnwrapDataKeysResponse{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[11]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +1100,7 @@ func (x *UnwrapDataKeysResponse) String() string {
 func (*UnwrapDataKeysResponse) ProtoMessage() {}
 
 func (x *UnwrapDataKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[11]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +1113,7 @@ func (x *UnwrapDataKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnwrapDataKeysResponse.ProtoReflect.Descriptor instead.
 func (*UnwrapDataKeysResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{11}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UnwrapDataKeysResponse) GetResults() []*UnwrapDataKeysResponse_Result {
@@ -878,7 +1148,7 @@ type RewrapDataKeysRequest struct {
 
 func (x *RewrapDataKeysRequest) Reset() {
 	*x = RewrapDataKeysRequest{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[12]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1160,7 @@ func (x *RewrapDataKeysRequest) String() string {
 func (*RewrapDataKeysRequest) ProtoMessage() {}
 
 func (x *RewrapDataKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[12]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1173,7 @@ func (x *RewrapDataKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewrapDataKeysRequest.ProtoReflect.Descriptor instead.
 func (*RewrapDataKeysRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{12}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RewrapDataKeysRequest) GetParent() string {
@@ -953,7 +1223,7 @@ type RewrapDataKeysResponse struct {
 
 func (x *RewrapDataKeysResponse) Reset() {
 	*x = RewrapDataKeysResponse{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[13]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1235,7 @@ func (x *RewrapDataKeysResponse) String() string {
 func (*RewrapDataKeysResponse) ProtoMessage() {}
 
 func (x *RewrapDataKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[13]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1248,7 @@ func (x *RewrapDataKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewrapDataKeysResponse.ProtoReflect.Descriptor instead.
 func (*RewrapDataKeysResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{13}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RewrapDataKeysResponse) GetResults() []*RewrapDataKeysResponse_Result {
@@ -1005,7 +1275,7 @@ type GenerateRandomRequest struct {
 
 func (x *GenerateRandomRequest) Reset() {
 	*x = GenerateRandomRequest{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[14]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1287,7 @@ func (x *GenerateRandomRequest) String() string {
 func (*GenerateRandomRequest) ProtoMessage() {}
 
 func (x *GenerateRandomRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[14]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1300,7 @@ func (x *GenerateRandomRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateRandomRequest.ProtoReflect.Descriptor instead.
 func (*GenerateRandomRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{14}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GenerateRandomRequest) GetSize() int32 {
@@ -1050,7 +1320,7 @@ type GenerateRandomResponse struct {
 
 func (x *GenerateRandomResponse) Reset() {
 	*x = GenerateRandomResponse{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[15]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1332,7 @@ func (x *GenerateRandomResponse) String() string {
 func (*GenerateRandomResponse) ProtoMessage() {}
 
 func (x *GenerateRandomResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[15]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,12 +1345,269 @@ func (x *GenerateRandomResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateRandomResponse.ProtoReflect.Descriptor instead.
 func (*GenerateRandomResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{15}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GenerateRandomResponse) GetData() []byte {
 	if x != nil {
 		return x.Data
+	}
+	return nil
+}
+
+// A payload to encrypt.
+type BatchEncryptRequest_Item struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 64 KiB; may be empty.
+	Plaintext []byte `protobuf:"bytes,1,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	// The key to encrypt under; empty: that of the request.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Replaces the request's context and additional authenticated data.
+	Binding       *Binding `protobuf:"bytes,3,opt,name=binding,proto3" json:"binding,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchEncryptRequest_Item) Reset() {
+	*x = BatchEncryptRequest_Item{}
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchEncryptRequest_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchEncryptRequest_Item) ProtoMessage() {}
+
+func (x *BatchEncryptRequest_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchEncryptRequest_Item.ProtoReflect.Descriptor instead.
+func (*BatchEncryptRequest_Item) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{6, 0}
+}
+
+func (x *BatchEncryptRequest_Item) GetPlaintext() []byte {
+	if x != nil {
+		return x.Plaintext
+	}
+	return nil
+}
+
+func (x *BatchEncryptRequest_Item) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *BatchEncryptRequest_Item) GetBinding() *Binding {
+	if x != nil {
+		return x.Binding
+	}
+	return nil
+}
+
+// An encrypted payload.
+type BatchEncryptResponse_Result struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ciphertext.
+	Ciphertext []byte `protobuf:"bytes,1,opt,name=ciphertext,proto3" json:"ciphertext,omitempty"`
+	// The version that was used: an index into key_versions of the response.
+	KeyVersionIndex int32 `protobuf:"varint,2,opt,name=key_version_index,json=keyVersionIndex,proto3" json:"key_version_index,omitempty"`
+	// Unset if the item succeeded.
+	Status        *Status `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchEncryptResponse_Result) Reset() {
+	*x = BatchEncryptResponse_Result{}
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchEncryptResponse_Result) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchEncryptResponse_Result) ProtoMessage() {}
+
+func (x *BatchEncryptResponse_Result) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchEncryptResponse_Result.ProtoReflect.Descriptor instead.
+func (*BatchEncryptResponse_Result) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{7, 0}
+}
+
+func (x *BatchEncryptResponse_Result) GetCiphertext() []byte {
+	if x != nil {
+		return x.Ciphertext
+	}
+	return nil
+}
+
+func (x *BatchEncryptResponse_Result) GetKeyVersionIndex() int32 {
+	if x != nil {
+		return x.KeyVersionIndex
+	}
+	return 0
+}
+
+func (x *BatchEncryptResponse_Result) GetStatus() *Status {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+// A ciphertext to decrypt.
+type BatchDecryptRequest_Item struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What Encrypt or BatchEncrypt returned.
+	Ciphertext []byte `protobuf:"bytes,1,opt,name=ciphertext,proto3" json:"ciphertext,omitempty"`
+	// If set, the key that must have made it; replaces that of the request.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Replaces the request's context and additional authenticated data.
+	Binding       *Binding `protobuf:"bytes,3,opt,name=binding,proto3" json:"binding,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchDecryptRequest_Item) Reset() {
+	*x = BatchDecryptRequest_Item{}
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchDecryptRequest_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchDecryptRequest_Item) ProtoMessage() {}
+
+func (x *BatchDecryptRequest_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchDecryptRequest_Item.ProtoReflect.Descriptor instead.
+func (*BatchDecryptRequest_Item) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{8, 0}
+}
+
+func (x *BatchDecryptRequest_Item) GetCiphertext() []byte {
+	if x != nil {
+		return x.Ciphertext
+	}
+	return nil
+}
+
+func (x *BatchDecryptRequest_Item) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *BatchDecryptRequest_Item) GetBinding() *Binding {
+	if x != nil {
+		return x.Binding
+	}
+	return nil
+}
+
+// A decrypted payload.
+type BatchDecryptResponse_Result struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The plaintext.
+	Plaintext []byte `protobuf:"bytes,1,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	// The version that had made the ciphertext: an index into key_versions of the
+	// response.
+	KeyVersionIndex int32 `protobuf:"varint,2,opt,name=key_version_index,json=keyVersionIndex,proto3" json:"key_version_index,omitempty"`
+	// Unset if the item succeeded.
+	Status        *Status `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchDecryptResponse_Result) Reset() {
+	*x = BatchDecryptResponse_Result{}
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchDecryptResponse_Result) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchDecryptResponse_Result) ProtoMessage() {}
+
+func (x *BatchDecryptResponse_Result) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchDecryptResponse_Result.ProtoReflect.Descriptor instead.
+func (*BatchDecryptResponse_Result) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{9, 0}
+}
+
+func (x *BatchDecryptResponse_Result) GetPlaintext() []byte {
+	if x != nil {
+		return x.Plaintext
+	}
+	return nil
+}
+
+func (x *BatchDecryptResponse_Result) GetKeyVersionIndex() int32 {
+	if x != nil {
+		return x.KeyVersionIndex
+	}
+	return 0
+}
+
+func (x *BatchDecryptResponse_Result) GetStatus() *Status {
+	if x != nil {
+		return x.Status
 	}
 	return nil
 }
@@ -1100,7 +1627,7 @@ type GenerateDataKeysResponse_Result struct {
 
 func (x *GenerateDataKeysResponse_Result) Reset() {
 	*x = GenerateDataKeysResponse_Result{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[19]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1639,7 @@ func (x *GenerateDataKeysResponse_Result) String() string {
 func (*GenerateDataKeysResponse_Result) ProtoMessage() {}
 
 func (x *GenerateDataKeysResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[19]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1652,7 @@ func (x *GenerateDataKeysResponse_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateDataKeysResponse_Result.ProtoReflect.Descriptor instead.
 func (*GenerateDataKeysResponse_Result) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{7, 0}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{11, 0}
 }
 
 func (x *GenerateDataKeysResponse_Result) GetDataKey() []byte {
@@ -1164,7 +1691,7 @@ type WrapDataKeysRequest_Item struct {
 
 func (x *WrapDataKeysRequest_Item) Reset() {
 	*x = WrapDataKeysRequest_Item{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[20]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1703,7 @@ func (x *WrapDataKeysRequest_Item) String() string {
 func (*WrapDataKeysRequest_Item) ProtoMessage() {}
 
 func (x *WrapDataKeysRequest_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[20]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1716,7 @@ func (x *WrapDataKeysRequest_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrapDataKeysRequest_Item.ProtoReflect.Descriptor instead.
 func (*WrapDataKeysRequest_Item) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{8, 0}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{12, 0}
 }
 
 func (x *WrapDataKeysRequest_Item) GetDataKey() []byte {
@@ -1228,7 +1755,7 @@ type WrapDataKeysResponse_Result struct {
 
 func (x *WrapDataKeysResponse_Result) Reset() {
 	*x = WrapDataKeysResponse_Result{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[22]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1767,7 @@ func (x *WrapDataKeysResponse_Result) String() string {
 func (*WrapDataKeysResponse_Result) ProtoMessage() {}
 
 func (x *WrapDataKeysResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[22]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1780,7 @@ func (x *WrapDataKeysResponse_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrapDataKeysResponse_Result.ProtoReflect.Descriptor instead.
 func (*WrapDataKeysResponse_Result) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{9, 0}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{13, 0}
 }
 
 func (x *WrapDataKeysResponse_Result) GetWrappedDataKey() []byte {
@@ -1292,7 +1819,7 @@ type UnwrapDataKeysRequest_Item struct {
 
 func (x *UnwrapDataKeysRequest_Item) Reset() {
 	*x = UnwrapDataKeysRequest_Item{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[23]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1831,7 @@ func (x *UnwrapDataKeysRequest_Item) String() string {
 func (*UnwrapDataKeysRequest_Item) ProtoMessage() {}
 
 func (x *UnwrapDataKeysRequest_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[23]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1844,7 @@ func (x *UnwrapDataKeysRequest_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnwrapDataKeysRequest_Item.ProtoReflect.Descriptor instead.
 func (*UnwrapDataKeysRequest_Item) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{10, 0}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{14, 0}
 }
 
 func (x *UnwrapDataKeysRequest_Item) GetWrappedDataKey() []byte {
@@ -1364,7 +1891,7 @@ type UnwrapDataKeysResponse_Result struct {
 
 func (x *UnwrapDataKeysResponse_Result) Reset() {
 	*x = UnwrapDataKeysResponse_Result{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[25]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1903,7 @@ func (x *UnwrapDataKeysResponse_Result) String() string {
 func (*UnwrapDataKeysResponse_Result) ProtoMessage() {}
 
 func (x *UnwrapDataKeysResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[25]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1916,7 @@ func (x *UnwrapDataKeysResponse_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnwrapDataKeysResponse_Result.ProtoReflect.Descriptor instead.
 func (*UnwrapDataKeysResponse_Result) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{11, 0}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{15, 0}
 }
 
 func (x *UnwrapDataKeysResponse_Result) GetDataKey() []byte {
@@ -1449,7 +1976,7 @@ type RewrapDataKeysRequest_Item struct {
 
 func (x *RewrapDataKeysRequest_Item) Reset() {
 	*x = RewrapDataKeysRequest_Item{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[26]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1988,7 @@ func (x *RewrapDataKeysRequest_Item) String() string {
 func (*RewrapDataKeysRequest_Item) ProtoMessage() {}
 
 func (x *RewrapDataKeysRequest_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[26]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +2001,7 @@ func (x *RewrapDataKeysRequest_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewrapDataKeysRequest_Item.ProtoReflect.Descriptor instead.
 func (*RewrapDataKeysRequest_Item) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{12, 0}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{16, 0}
 }
 
 func (x *RewrapDataKeysRequest_Item) GetWrappedDataKey() []byte {
@@ -1516,7 +2043,7 @@ type RewrapDataKeysResponse_Result struct {
 
 func (x *RewrapDataKeysResponse_Result) Reset() {
 	*x = RewrapDataKeysResponse_Result{}
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[28]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +2055,7 @@ func (x *RewrapDataKeysResponse_Result) String() string {
 func (*RewrapDataKeysResponse_Result) ProtoMessage() {}
 
 func (x *RewrapDataKeysResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[28]
+	mi := &file_keyholt_kms_v1_crypto_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +2068,7 @@ func (x *RewrapDataKeysResponse_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewrapDataKeysResponse_Result.ProtoReflect.Descriptor instead.
 func (*RewrapDataKeysResponse_Result) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{13, 0}
+	return file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP(), []int{17, 0}
 }
 
 func (x *RewrapDataKeysResponse_Result) GetWrappedDataKey() []byte {
@@ -1621,7 +2148,51 @@ const file_keyholt_kms_v1_crypto_service_proto_rawDesc = "" +
 	"ciphertext\x18\x01 \x01(\fR\n" +
 	"ciphertext\x12,\n" +
 	"\x12source_key_version\x18\x02 \x01(\tR\x10sourceKeyVersion\x126\n" +
-	"\x17destination_key_version\x18\x03 \x01(\tR\x15destinationKeyVersion\"\xfb\x02\n" +
+	"\x17destination_key_version\x18\x03 \x01(\tR\x15destinationKeyVersion\"\xdf\x03\n" +
+	"\x13BatchEncryptRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12>\n" +
+	"\x05items\x18\x03 \x03(\v2(.keyholt.kms.v1.BatchEncryptRequest.ItemR\x05items\x12i\n" +
+	"\x12encryption_context\x18\x04 \x03(\v2:.keyholt.kms.v1.BatchEncryptRequest.EncryptionContextEntryR\x11encryptionContext\x12B\n" +
+	"\x1dadditional_authenticated_data\x18\x05 \x01(\fR\x1badditionalAuthenticatedData\x1ai\n" +
+	"\x04Item\x12\x1c\n" +
+	"\tplaintext\x18\x01 \x01(\fR\tplaintext\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x121\n" +
+	"\abinding\x18\x03 \x01(\v2\x17.keyholt.kms.v1.BindingR\abinding\x1aD\n" +
+	"\x16EncryptionContextEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x02\n" +
+	"\x14BatchEncryptResponse\x12E\n" +
+	"\aresults\x18\x01 \x03(\v2+.keyholt.kms.v1.BatchEncryptResponse.ResultR\aresults\x12!\n" +
+	"\fkey_versions\x18\x02 \x03(\tR\vkeyVersions\x1a\x84\x01\n" +
+	"\x06Result\x12\x1e\n" +
+	"\n" +
+	"ciphertext\x18\x01 \x01(\fR\n" +
+	"ciphertext\x12*\n" +
+	"\x11key_version_index\x18\x02 \x01(\x05R\x0fkeyVersionIndex\x12.\n" +
+	"\x06status\x18\x03 \x01(\v2\x16.keyholt.kms.v1.StatusR\x06status\"\xe1\x03\n" +
+	"\x13BatchDecryptRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12>\n" +
+	"\x05items\x18\x03 \x03(\v2(.keyholt.kms.v1.BatchDecryptRequest.ItemR\x05items\x12i\n" +
+	"\x12encryption_context\x18\x04 \x03(\v2:.keyholt.kms.v1.BatchDecryptRequest.EncryptionContextEntryR\x11encryptionContext\x12B\n" +
+	"\x1dadditional_authenticated_data\x18\x05 \x01(\fR\x1badditionalAuthenticatedData\x1ak\n" +
+	"\x04Item\x12\x1e\n" +
+	"\n" +
+	"ciphertext\x18\x01 \x01(\fR\n" +
+	"ciphertext\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x121\n" +
+	"\abinding\x18\x03 \x01(\v2\x17.keyholt.kms.v1.BindingR\abinding\x1aD\n" +
+	"\x16EncryptionContextEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x85\x02\n" +
+	"\x14BatchDecryptResponse\x12E\n" +
+	"\aresults\x18\x01 \x03(\v2+.keyholt.kms.v1.BatchDecryptResponse.ResultR\aresults\x12!\n" +
+	"\fkey_versions\x18\x02 \x03(\tR\vkeyVersions\x1a\x82\x01\n" +
+	"\x06Result\x12\x1c\n" +
+	"\tplaintext\x18\x01 \x01(\fR\tplaintext\x12*\n" +
+	"\x11key_version_index\x18\x02 \x01(\x05R\x0fkeyVersionIndex\x12.\n" +
+	"\x06status\x18\x03 \x01(\v2\x16.keyholt.kms.v1.StatusR\x06status\"\xfb\x02\n" +
 	"\x17GenerateDataKeysRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x12\n" +
@@ -1708,11 +2279,13 @@ const file_keyholt_kms_v1_crypto_service_proto_rawDesc = "" +
 	"\x15GenerateRandomRequest\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x05R\x04size\",\n" +
 	"\x16GenerateRandomResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xde\x05\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\x94\a\n" +
 	"\rCryptoService\x12J\n" +
 	"\aEncrypt\x12\x1e.keyholt.kms.v1.EncryptRequest\x1a\x1f.keyholt.kms.v1.EncryptResponse\x12J\n" +
 	"\aDecrypt\x12\x1e.keyholt.kms.v1.DecryptRequest\x1a\x1f.keyholt.kms.v1.DecryptResponse\x12P\n" +
-	"\tReEncrypt\x12 .keyholt.kms.v1.ReEncryptRequest\x1a!.keyholt.kms.v1.ReEncryptResponse\x12e\n" +
+	"\tReEncrypt\x12 .keyholt.kms.v1.ReEncryptRequest\x1a!.keyholt.kms.v1.ReEncryptResponse\x12Y\n" +
+	"\fBatchEncrypt\x12#.keyholt.kms.v1.BatchEncryptRequest\x1a$.keyholt.kms.v1.BatchEncryptResponse\x12Y\n" +
+	"\fBatchDecrypt\x12#.keyholt.kms.v1.BatchDecryptRequest\x1a$.keyholt.kms.v1.BatchDecryptResponse\x12e\n" +
 	"\x10GenerateDataKeys\x12'.keyholt.kms.v1.GenerateDataKeysRequest\x1a(.keyholt.kms.v1.GenerateDataKeysResponse\x12Y\n" +
 	"\fWrapDataKeys\x12#.keyholt.kms.v1.WrapDataKeysRequest\x1a$.keyholt.kms.v1.WrapDataKeysResponse\x12_\n" +
 	"\x0eUnwrapDataKeys\x12%.keyholt.kms.v1.UnwrapDataKeysRequest\x1a&.keyholt.kms.v1.UnwrapDataKeysResponse\x12_\n" +
@@ -1731,7 +2304,7 @@ func file_keyholt_kms_v1_crypto_service_proto_rawDescGZIP() []byte {
 	return file_keyholt_kms_v1_crypto_service_proto_rawDescData
 }
 
-var file_keyholt_kms_v1_crypto_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_keyholt_kms_v1_crypto_service_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_keyholt_kms_v1_crypto_service_proto_goTypes = []any{
 	(*EncryptRequest)(nil),                  // 0: keyholt.kms.v1.EncryptRequest
 	(*EncryptResponse)(nil),                 // 1: keyholt.kms.v1.EncryptResponse
@@ -1739,77 +2312,101 @@ var file_keyholt_kms_v1_crypto_service_proto_goTypes = []any{
 	(*DecryptResponse)(nil),                 // 3: keyholt.kms.v1.DecryptResponse
 	(*ReEncryptRequest)(nil),                // 4: keyholt.kms.v1.ReEncryptRequest
 	(*ReEncryptResponse)(nil),               // 5: keyholt.kms.v1.ReEncryptResponse
-	(*GenerateDataKeysRequest)(nil),         // 6: keyholt.kms.v1.GenerateDataKeysRequest
-	(*GenerateDataKeysResponse)(nil),        // 7: keyholt.kms.v1.GenerateDataKeysResponse
-	(*WrapDataKeysRequest)(nil),             // 8: keyholt.kms.v1.WrapDataKeysRequest
-	(*WrapDataKeysResponse)(nil),            // 9: keyholt.kms.v1.WrapDataKeysResponse
-	(*UnwrapDataKeysRequest)(nil),           // 10: keyholt.kms.v1.UnwrapDataKeysRequest
-	(*UnwrapDataKeysResponse)(nil),          // 11: keyholt.kms.v1.UnwrapDataKeysResponse
-	(*RewrapDataKeysRequest)(nil),           // 12: keyholt.kms.v1.RewrapDataKeysRequest
-	(*RewrapDataKeysResponse)(nil),          // 13: keyholt.kms.v1.RewrapDataKeysResponse
-	(*GenerateRandomRequest)(nil),           // 14: keyholt.kms.v1.GenerateRandomRequest
-	(*GenerateRandomResponse)(nil),          // 15: keyholt.kms.v1.GenerateRandomResponse
-	nil,                                     // 16: keyholt.kms.v1.EncryptRequest.EncryptionContextEntry
-	nil,                                     // 17: keyholt.kms.v1.DecryptRequest.EncryptionContextEntry
-	nil,                                     // 18: keyholt.kms.v1.GenerateDataKeysRequest.EncryptionContextEntry
-	(*GenerateDataKeysResponse_Result)(nil), // 19: keyholt.kms.v1.GenerateDataKeysResponse.Result
-	(*WrapDataKeysRequest_Item)(nil),        // 20: keyholt.kms.v1.WrapDataKeysRequest.Item
-	nil,                                     // 21: keyholt.kms.v1.WrapDataKeysRequest.EncryptionContextEntry
-	(*WrapDataKeysResponse_Result)(nil),     // 22: keyholt.kms.v1.WrapDataKeysResponse.Result
-	(*UnwrapDataKeysRequest_Item)(nil),      // 23: keyholt.kms.v1.UnwrapDataKeysRequest.Item
-	nil,                                     // 24: keyholt.kms.v1.UnwrapDataKeysRequest.EncryptionContextEntry
-	(*UnwrapDataKeysResponse_Result)(nil),   // 25: keyholt.kms.v1.UnwrapDataKeysResponse.Result
-	(*RewrapDataKeysRequest_Item)(nil),      // 26: keyholt.kms.v1.RewrapDataKeysRequest.Item
-	nil,                                     // 27: keyholt.kms.v1.RewrapDataKeysRequest.EncryptionContextEntry
-	(*RewrapDataKeysResponse_Result)(nil),   // 28: keyholt.kms.v1.RewrapDataKeysResponse.Result
-	(*Binding)(nil),                         // 29: keyholt.kms.v1.Binding
-	(*Status)(nil),                          // 30: keyholt.kms.v1.Status
+	(*BatchEncryptRequest)(nil),             // 6: keyholt.kms.v1.BatchEncryptRequest
+	(*BatchEncryptResponse)(nil),            // 7: keyholt.kms.v1.BatchEncryptResponse
+	(*BatchDecryptRequest)(nil),             // 8: keyholt.kms.v1.BatchDecryptRequest
+	(*BatchDecryptResponse)(nil),            // 9: keyholt.kms.v1.BatchDecryptResponse
+	(*GenerateDataKeysRequest)(nil),         // 10: keyholt.kms.v1.GenerateDataKeysRequest
+	(*GenerateDataKeysResponse)(nil),        // 11: keyholt.kms.v1.GenerateDataKeysResponse
+	(*WrapDataKeysRequest)(nil),             // 12: keyholt.kms.v1.WrapDataKeysRequest
+	(*WrapDataKeysResponse)(nil),            // 13: keyholt.kms.v1.WrapDataKeysResponse
+	(*UnwrapDataKeysRequest)(nil),           // 14: keyholt.kms.v1.UnwrapDataKeysRequest
+	(*UnwrapDataKeysResponse)(nil),          // 15: keyholt.kms.v1.UnwrapDataKeysResponse
+	(*RewrapDataKeysRequest)(nil),           // 16: keyholt.kms.v1.RewrapDataKeysRequest
+	(*RewrapDataKeysResponse)(nil),          // 17: keyholt.kms.v1.RewrapDataKeysResponse
+	(*GenerateRandomRequest)(nil),           // 18: keyholt.kms.v1.GenerateRandomRequest
+	(*GenerateRandomResponse)(nil),          // 19: keyholt.kms.v1.GenerateRandomResponse
+	nil,                                     // 20: keyholt.kms.v1.EncryptRequest.EncryptionContextEntry
+	nil,                                     // 21: keyholt.kms.v1.DecryptRequest.EncryptionContextEntry
+	(*BatchEncryptRequest_Item)(nil),        // 22: keyholt.kms.v1.BatchEncryptRequest.Item
+	nil,                                     // 23: keyholt.kms.v1.BatchEncryptRequest.EncryptionContextEntry
+	(*BatchEncryptResponse_Result)(nil),     // 24: keyholt.kms.v1.BatchEncryptResponse.Result
+	(*BatchDecryptRequest_Item)(nil),        // 25: keyholt.kms.v1.BatchDecryptRequest.Item
+	nil,                                     // 26: keyholt.kms.v1.BatchDecryptRequest.EncryptionContextEntry
+	(*BatchDecryptResponse_Result)(nil),     // 27: keyholt.kms.v1.BatchDecryptResponse.Result
+	nil,                                     // 28: keyholt.kms.v1.GenerateDataKeysRequest.EncryptionContextEntry
+	(*GenerateDataKeysResponse_Result)(nil), // 29: keyholt.kms.v1.GenerateDataKeysResponse.Result
+	(*WrapDataKeysRequest_Item)(nil),        // 30: keyholt.kms.v1.WrapDataKeysRequest.Item
+	nil,                                     // 31: keyholt.kms.v1.WrapDataKeysRequest.EncryptionContextEntry
+	(*WrapDataKeysResponse_Result)(nil),     // 32: keyholt.kms.v1.WrapDataKeysResponse.Result
+	(*UnwrapDataKeysRequest_Item)(nil),      // 33: keyholt.kms.v1.UnwrapDataKeysRequest.Item
+	nil,                                     // 34: keyholt.kms.v1.UnwrapDataKeysRequest.EncryptionContextEntry
+	(*UnwrapDataKeysResponse_Result)(nil),   // 35: keyholt.kms.v1.UnwrapDataKeysResponse.Result
+	(*RewrapDataKeysRequest_Item)(nil),      // 36: keyholt.kms.v1.RewrapDataKeysRequest.Item
+	nil,                                     // 37: keyholt.kms.v1.RewrapDataKeysRequest.EncryptionContextEntry
+	(*RewrapDataKeysResponse_Result)(nil),   // 38: keyholt.kms.v1.RewrapDataKeysResponse.Result
+	(*Binding)(nil),                         // 39: keyholt.kms.v1.Binding
+	(*Status)(nil),                          // 40: keyholt.kms.v1.Status
 }
 var file_keyholt_kms_v1_crypto_service_proto_depIdxs = []int32{
-	16, // 0: keyholt.kms.v1.EncryptRequest.encryption_context:type_name -> keyholt.kms.v1.EncryptRequest.EncryptionContextEntry
-	17, // 1: keyholt.kms.v1.DecryptRequest.encryption_context:type_name -> keyholt.kms.v1.DecryptRequest.EncryptionContextEntry
-	29, // 2: keyholt.kms.v1.ReEncryptRequest.source_binding:type_name -> keyholt.kms.v1.Binding
-	29, // 3: keyholt.kms.v1.ReEncryptRequest.destination_binding:type_name -> keyholt.kms.v1.Binding
-	18, // 4: keyholt.kms.v1.GenerateDataKeysRequest.encryption_context:type_name -> keyholt.kms.v1.GenerateDataKeysRequest.EncryptionContextEntry
-	19, // 5: keyholt.kms.v1.GenerateDataKeysResponse.results:type_name -> keyholt.kms.v1.GenerateDataKeysResponse.Result
-	20, // 6: keyholt.kms.v1.WrapDataKeysRequest.items:type_name -> keyholt.kms.v1.WrapDataKeysRequest.Item
-	21, // 7: keyholt.kms.v1.WrapDataKeysRequest.encryption_context:type_name -> keyholt.kms.v1.WrapDataKeysRequest.EncryptionContextEntry
-	22, // 8: keyholt.kms.v1.WrapDataKeysResponse.results:type_name -> keyholt.kms.v1.WrapDataKeysResponse.Result
-	23, // 9: keyholt.kms.v1.UnwrapDataKeysRequest.items:type_name -> keyholt.kms.v1.UnwrapDataKeysRequest.Item
-	24, // 10: keyholt.kms.v1.UnwrapDataKeysRequest.encryption_context:type_name -> keyholt.kms.v1.UnwrapDataKeysRequest.EncryptionContextEntry
-	25, // 11: keyholt.kms.v1.UnwrapDataKeysResponse.results:type_name -> keyholt.kms.v1.UnwrapDataKeysResponse.Result
-	26, // 12: keyholt.kms.v1.RewrapDataKeysRequest.items:type_name -> keyholt.kms.v1.RewrapDataKeysRequest.Item
-	27, // 13: keyholt.kms.v1.RewrapDataKeysRequest.encryption_context:type_name -> keyholt.kms.v1.RewrapDataKeysRequest.EncryptionContextEntry
-	28, // 14: keyholt.kms.v1.RewrapDataKeysResponse.results:type_name -> keyholt.kms.v1.RewrapDataKeysResponse.Result
-	30, // 15: keyholt.kms.v1.GenerateDataKeysResponse.Result.status:type_name -> keyholt.kms.v1.Status
-	29, // 16: keyholt.kms.v1.WrapDataKeysRequest.Item.binding:type_name -> keyholt.kms.v1.Binding
-	30, // 17: keyholt.kms.v1.WrapDataKeysResponse.Result.status:type_name -> keyholt.kms.v1.Status
-	29, // 18: keyholt.kms.v1.UnwrapDataKeysRequest.Item.binding:type_name -> keyholt.kms.v1.Binding
-	30, // 19: keyholt.kms.v1.UnwrapDataKeysResponse.Result.rewrap_status:type_name -> keyholt.kms.v1.Status
-	30, // 20: keyholt.kms.v1.UnwrapDataKeysResponse.Result.status:type_name -> keyholt.kms.v1.Status
-	29, // 21: keyholt.kms.v1.RewrapDataKeysRequest.Item.binding:type_name -> keyholt.kms.v1.Binding
-	30, // 22: keyholt.kms.v1.RewrapDataKeysResponse.Result.status:type_name -> keyholt.kms.v1.Status
-	0,  // 23: keyholt.kms.v1.CryptoService.Encrypt:input_type -> keyholt.kms.v1.EncryptRequest
-	2,  // 24: keyholt.kms.v1.CryptoService.Decrypt:input_type -> keyholt.kms.v1.DecryptRequest
-	4,  // 25: keyholt.kms.v1.CryptoService.ReEncrypt:input_type -> keyholt.kms.v1.ReEncryptRequest
-	6,  // 26: keyholt.kms.v1.CryptoService.GenerateDataKeys:input_type -> keyholt.kms.v1.GenerateDataKeysRequest
-	8,  // 27: keyholt.kms.v1.CryptoService.WrapDataKeys:input_type -> keyholt.kms.v1.WrapDataKeysRequest
-	10, // 28: keyholt.kms.v1.CryptoService.UnwrapDataKeys:input_type -> keyholt.kms.v1.UnwrapDataKeysRequest
-	12, // 29: keyholt.kms.v1.CryptoService.RewrapDataKeys:input_type -> keyholt.kms.v1.RewrapDataKeysRequest
-	14, // 30: keyholt.kms.v1.CryptoService.GenerateRandom:input_type -> keyholt.kms.v1.GenerateRandomRequest
-	1,  // 31: keyholt.kms.v1.CryptoService.Encrypt:output_type -> keyholt.kms.v1.EncryptResponse
-	3,  // 32: keyholt.kms.v1.CryptoService.Decrypt:output_type -> keyholt.kms.v1.DecryptResponse
-	5,  // 33: keyholt.kms.v1.CryptoService.ReEncrypt:output_type -> keyholt.kms.v1.ReEncryptResponse
-	7,  // 34: keyholt.kms.v1.CryptoService.GenerateDataKeys:output_type -> keyholt.kms.v1.GenerateDataKeysResponse
-	9,  // 35: keyholt.kms.v1.CryptoService.WrapDataKeys:output_type -> keyholt.kms.v1.WrapDataKeysResponse
-	11, // 36: keyholt.kms.v1.CryptoService.UnwrapDataKeys:output_type -> keyholt.kms.v1.UnwrapDataKeysResponse
-	13, // 37: keyholt.kms.v1.CryptoService.RewrapDataKeys:output_type -> keyholt.kms.v1.RewrapDataKeysResponse
-	15, // 38: keyholt.kms.v1.CryptoService.GenerateRandom:output_type -> keyholt.kms.v1.GenerateRandomResponse
-	31, // [31:39] is the sub-list for method output_type
-	23, // [23:31] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	20, // 0: keyholt.kms.v1.EncryptRequest.encryption_context:type_name -> keyholt.kms.v1.EncryptRequest.EncryptionContextEntry
+	21, // 1: keyholt.kms.v1.DecryptRequest.encryption_context:type_name -> keyholt.kms.v1.DecryptRequest.EncryptionContextEntry
+	39, // 2: keyholt.kms.v1.ReEncryptRequest.source_binding:type_name -> keyholt.kms.v1.Binding
+	39, // 3: keyholt.kms.v1.ReEncryptRequest.destination_binding:type_name -> keyholt.kms.v1.Binding
+	22, // 4: keyholt.kms.v1.BatchEncryptRequest.items:type_name -> keyholt.kms.v1.BatchEncryptRequest.Item
+	23, // 5: keyholt.kms.v1.BatchEncryptRequest.encryption_context:type_name -> keyholt.kms.v1.BatchEncryptRequest.EncryptionContextEntry
+	24, // 6: keyholt.kms.v1.BatchEncryptResponse.results:type_name -> keyholt.kms.v1.BatchEncryptResponse.Result
+	25, // 7: keyholt.kms.v1.BatchDecryptRequest.items:type_name -> keyholt.kms.v1.BatchDecryptRequest.Item
+	26, // 8: keyholt.kms.v1.BatchDecryptRequest.encryption_context:type_name -> keyholt.kms.v1.BatchDecryptRequest.EncryptionContextEntry
+	27, // 9: keyholt.kms.v1.BatchDecryptResponse.results:type_name -> keyholt.kms.v1.BatchDecryptResponse.Result
+	28, // 10: keyholt.kms.v1.GenerateDataKeysRequest.encryption_context:type_name -> keyholt.kms.v1.GenerateDataKeysRequest.EncryptionContextEntry
+	29, // 11: keyholt.kms.v1.GenerateDataKeysResponse.results:type_name -> keyholt.kms.v1.GenerateDataKeysResponse.Result
+	30, // 12: keyholt.kms.v1.WrapDataKeysRequest.items:type_name -> keyholt.kms.v1.WrapDataKeysRequest.Item
+	31, // 13: keyholt.kms.v1.WrapDataKeysRequest.encryption_context:type_name -> keyholt.kms.v1.WrapDataKeysRequest.EncryptionContextEntry
+	32, // 14: keyholt.kms.v1.WrapDataKeysResponse.results:type_name -> keyholt.kms.v1.WrapDataKeysResponse.Result
+	33, // 15: keyholt.kms.v1.UnwrapDataKeysRequest.items:type_name -> keyholt.kms.v1.UnwrapDataKeysRequest.Item
+	34, // 16: keyholt.kms.v1.UnwrapDataKeysRequest.encryption_context:type_name -> keyholt.kms.v1.UnwrapDataKeysRequest.EncryptionContextEntry
+	35, // 17: keyholt.kms.v1.UnwrapDataKeysResponse.results:type_name -> keyholt.kms.v1.UnwrapDataKeysResponse.Result
+	36, // 18: keyholt.kms.v1.RewrapDataKeysRequest.items:type_name -> keyholt.kms.v1.RewrapDataKeysRequest.Item
+	37, // 19: keyholt.kms.v1.RewrapDataKeysRequest.encryption_context:type_name -> keyholt.kms.v1.RewrapDataKeysRequest.EncryptionContextEntry
+	38, // 20: keyholt.kms.v1.RewrapDataKeysResponse.results:type_name -> keyholt.kms.v1.RewrapDataKeysResponse.Result
+	39, // 21: keyholt.kms.v1.BatchEncryptRequest.Item.binding:type_name -> keyholt.kms.v1.Binding
+	40, // 22: keyholt.kms.v1.BatchEncryptResponse.Result.status:type_name -> keyholt.kms.v1.Status
+	39, // 23: keyholt.kms.v1.BatchDecryptRequest.Item.binding:type_name -> keyholt.kms.v1.Binding
+	40, // 24: keyholt.kms.v1.BatchDecryptResponse.Result.status:type_name -> keyholt.kms.v1.Status
+	40, // 25: keyholt.kms.v1.GenerateDataKeysResponse.Result.status:type_name -> keyholt.kms.v1.Status
+	39, // 26: keyholt.kms.v1.WrapDataKeysRequest.Item.binding:type_name -> keyholt.kms.v1.Binding
+	40, // 27: keyholt.kms.v1.WrapDataKeysResponse.Result.status:type_name -> keyholt.kms.v1.Status
+	39, // 28: keyholt.kms.v1.UnwrapDataKeysRequest.Item.binding:type_name -> keyholt.kms.v1.Binding
+	40, // 29: keyholt.kms.v1.UnwrapDataKeysResponse.Result.rewrap_status:type_name -> keyholt.kms.v1.Status
+	40, // 30: keyholt.kms.v1.UnwrapDataKeysResponse.Result.status:type_name -> keyholt.kms.v1.Status
+	39, // 31: keyholt.kms.v1.RewrapDataKeysRequest.Item.binding:type_name -> keyholt.kms.v1.Binding
+	40, // 32: keyholt.kms.v1.RewrapDataKeysResponse.Result.status:type_name -> keyholt.kms.v1.Status
+	0,  // 33: keyholt.kms.v1.CryptoService.Encrypt:input_type -> keyholt.kms.v1.EncryptRequest
+	2,  // 34: keyholt.kms.v1.CryptoService.Decrypt:input_type -> keyholt.kms.v1.DecryptRequest
+	4,  // 35: keyholt.kms.v1.CryptoService.ReEncrypt:input_type -> keyholt.kms.v1.ReEncryptRequest
+	6,  // 36: keyholt.kms.v1.CryptoService.BatchEncrypt:input_type -> keyholt.kms.v1.BatchEncryptRequest
+	8,  // 37: keyholt.kms.v1.CryptoService.BatchDecrypt:input_type -> keyholt.kms.v1.BatchDecryptRequest
+	10, // 38: keyholt.kms.v1.CryptoService.GenerateDataKeys:input_type -> keyholt.kms.v1.GenerateDataKeysRequest
+	12, // 39: keyholt.kms.v1.CryptoService.WrapDataKeys:input_type -> keyholt.kms.v1.WrapDataKeysRequest
+	14, // 40: keyholt.kms.v1.CryptoService.UnwrapDataKeys:input_type -> keyholt.kms.v1.UnwrapDataKeysRequest
+	16, // 41: keyholt.kms.v1.CryptoService.RewrapDataKeys:input_type -> keyholt.kms.v1.RewrapDataKeysRequest
+	18, // 42: keyholt.kms.v1.CryptoService.GenerateRandom:input_type -> keyholt.kms.v1.GenerateRandomRequest
+	1,  // 43: keyholt.kms.v1.CryptoService.Encrypt:output_type -> keyholt.kms.v1.EncryptResponse
+	3,  // 44: keyholt.kms.v1.CryptoService.Decrypt:output_type -> keyholt.kms.v1.DecryptResponse
+	5,  // 45: keyholt.kms.v1.CryptoService.ReEncrypt:output_type -> keyholt.kms.v1.ReEncryptResponse
+	7,  // 46: keyholt.kms.v1.CryptoService.BatchEncrypt:output_type -> keyholt.kms.v1.BatchEncryptResponse
+	9,  // 47: keyholt.kms.v1.CryptoService.BatchDecrypt:output_type -> keyholt.kms.v1.BatchDecryptResponse
+	11, // 48: keyholt.kms.v1.CryptoService.GenerateDataKeys:output_type -> keyholt.kms.v1.GenerateDataKeysResponse
+	13, // 49: keyholt.kms.v1.CryptoService.WrapDataKeys:output_type -> keyholt.kms.v1.WrapDataKeysResponse
+	15, // 50: keyholt.kms.v1.CryptoService.UnwrapDataKeys:output_type -> keyholt.kms.v1.UnwrapDataKeysResponse
+	17, // 51: keyholt.kms.v1.CryptoService.RewrapDataKeys:output_type -> keyholt.kms.v1.RewrapDataKeysResponse
+	19, // 52: keyholt.kms.v1.CryptoService.GenerateRandom:output_type -> keyholt.kms.v1.GenerateRandomResponse
+	43, // [43:53] is the sub-list for method output_type
+	33, // [33:43] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_keyholt_kms_v1_crypto_service_proto_init() }
@@ -1824,7 +2421,7 @@ func file_keyholt_kms_v1_crypto_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyholt_kms_v1_crypto_service_proto_rawDesc), len(file_keyholt_kms_v1_crypto_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,8 @@ const (
 	CryptoService_Encrypt_FullMethodName          = "/keyholt.kms.v1.CryptoService/Encrypt"
 	CryptoService_Decrypt_FullMethodName          = "/keyholt.kms.v1.CryptoService/Decrypt"
 	CryptoService_ReEncrypt_FullMethodName        = "/keyholt.kms.v1.CryptoService/ReEncrypt"
+	CryptoService_BatchEncrypt_FullMethodName     = "/keyholt.kms.v1.CryptoService/BatchEncrypt"
+	CryptoService_BatchDecrypt_FullMethodName     = "/keyholt.kms.v1.CryptoService/BatchDecrypt"
 	CryptoService_GenerateDataKeys_FullMethodName = "/keyholt.kms.v1.CryptoService/GenerateDataKeys"
 	CryptoService_WrapDataKeys_FullMethodName     = "/keyholt.kms.v1.CryptoService/WrapDataKeys"
 	CryptoService_UnwrapDataKeys_FullMethodName   = "/keyholt.kms.v1.CryptoService/UnwrapDataKeys"
@@ -54,6 +56,11 @@ type CryptoServiceClient interface {
 	// Decrypts and encrypts again inside the service: under another key, under the
 	// primary version, or with another binding.
 	ReEncrypt(ctx context.Context, in *ReEncryptRequest, opts ...grpc.CallOption) (*ReEncryptResponse, error)
+	// Encrypts many small payloads, such as the fields of records: at most 64 KiB each
+	// and 2 MiB together.
+	BatchEncrypt(ctx context.Context, in *BatchEncryptRequest, opts ...grpc.CallOption) (*BatchEncryptResponse, error)
+	// Decrypts what Encrypt and BatchEncrypt made: at most 2 MiB of plaintext together.
+	BatchDecrypt(ctx context.Context, in *BatchDecryptRequest, opts ...grpc.CallOption) (*BatchDecryptResponse, error)
 	// Makes new data keys: random bytes, wrapped under the key.
 	GenerateDataKeys(ctx context.Context, in *GenerateDataKeysRequest, opts ...grpc.CallOption) (*GenerateDataKeysResponse, error)
 	// Wraps data keys that the caller has made.
@@ -99,6 +106,26 @@ func (c *cryptoServiceClient) ReEncrypt(ctx context.Context, in *ReEncryptReques
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReEncryptResponse)
 	err := c.cc.Invoke(ctx, CryptoService_ReEncrypt_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cryptoServiceClient) BatchEncrypt(ctx context.Context, in *BatchEncryptRequest, opts ...grpc.CallOption) (*BatchEncryptResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchEncryptResponse)
+	err := c.cc.Invoke(ctx, CryptoService_BatchEncrypt_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cryptoServiceClient) BatchDecrypt(ctx context.Context, in *BatchDecryptRequest, opts ...grpc.CallOption) (*BatchDecryptResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchDecryptResponse)
+	err := c.cc.Invoke(ctx, CryptoService_BatchDecrypt_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +207,11 @@ type CryptoServiceServer interface {
 	// Decrypts and encrypts again inside the service: under another key, under the
 	// primary version, or with another binding.
 	ReEncrypt(context.Context, *ReEncryptRequest) (*ReEncryptResponse, error)
+	// Encrypts many small payloads, such as the fields of records: at most 64 KiB each
+	// and 2 MiB together.
+	BatchEncrypt(context.Context, *BatchEncryptRequest) (*BatchEncryptResponse, error)
+	// Decrypts what Encrypt and BatchEncrypt made: at most 2 MiB of plaintext together.
+	BatchDecrypt(context.Context, *BatchDecryptRequest) (*BatchDecryptResponse, error)
 	// Makes new data keys: random bytes, wrapped under the key.
 	GenerateDataKeys(context.Context, *GenerateDataKeysRequest) (*GenerateDataKeysResponse, error)
 	// Wraps data keys that the caller has made.
@@ -209,6 +241,12 @@ func (UnimplementedCryptoServiceServer) Decrypt(context.Context, *DecryptRequest
 }
 func (UnimplementedCryptoServiceServer) ReEncrypt(context.Context, *ReEncryptRequest) (*ReEncryptResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReEncrypt not implemented")
+}
+func (UnimplementedCryptoServiceServer) BatchEncrypt(context.Context, *BatchEncryptRequest) (*BatchEncryptResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchEncrypt not implemented")
+}
+func (UnimplementedCryptoServiceServer) BatchDecrypt(context.Context, *BatchDecryptRequest) (*BatchDecryptResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchDecrypt not implemented")
 }
 func (UnimplementedCryptoServiceServer) GenerateDataKeys(context.Context, *GenerateDataKeysRequest) (*GenerateDataKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GenerateDataKeys not implemented")
@@ -296,6 +334,42 @@ func _CryptoService_ReEncrypt_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CryptoServiceServer).ReEncrypt(ctx, req.(*ReEncryptRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CryptoService_BatchEncrypt_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchEncryptRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).BatchEncrypt(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_BatchEncrypt_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).BatchEncrypt(ctx, req.(*BatchEncryptRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CryptoService_BatchDecrypt_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchDecryptRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).BatchDecrypt(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_BatchDecrypt_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).BatchDecrypt(ctx, req.(*BatchDecryptRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -408,6 +482,14 @@ var CryptoService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReEncrypt",
 			Handler:    _CryptoService_ReEncrypt_Handler,
+		},
+		{
+			MethodName: "BatchEncrypt",
+			Handler:    _CryptoService_BatchEncrypt_Handler,
+		},
+		{
+			MethodName: "BatchDecrypt",
+			Handler:    _CryptoService_BatchDecrypt_Handler,
 		},
 		{
 			MethodName: "GenerateDataKeys",
