@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/keyholt/keyholt/kms/audit"
 )
 
 // config is the configuration of the server. The yaml tags are the keys of the file;
@@ -84,6 +83,7 @@ const (
 	driverSQLite        = "sqlite"
 	defaultMaxInFlight  = 1024
 	defaultDrainTimeout = 30 * time.Second
+	defaultAuditSync    = "200ms"
 )
 
 // defaultConfig is what a file that sets nothing stands for.
@@ -91,7 +91,7 @@ func defaultConfig() config {
 	return config{
 		HSM:      hsmConfig{RequireAllowedMechanisms: true},
 		Store:    storeConfig{Driver: driverSQLite},
-		Audit:    auditConfig{Sync: audit.SyncAlways().String()},
+		Audit:    auditConfig{Sync: defaultAuditSync},
 		Log:      logConfig{Level: "info", Format: "json"},
 		Limits:   limitsConfig{MaxInFlight: defaultMaxInFlight},
 		Shutdown: shutdownConfig{DrainTimeout: defaultDrainTimeout},

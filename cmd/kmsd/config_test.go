@@ -46,7 +46,7 @@ func TestConfigDefaults(t *testing.T) {
 			RequireAllowedMechanisms: true,
 		},
 		Store:    storeConfig{Driver: "sqlite", DSN: filepath.Join(dir, "data", "keyholt.db")},
-		Audit:    auditConfig{File: filepath.Join(dir, "data", "audit.jsonl"), Sync: "always"},
+		Audit:    auditConfig{File: filepath.Join(dir, "data", "audit.jsonl"), Sync: "200ms"},
 		Log:      logConfig{Level: "info", Format: "json"},
 		Limits:   limitsConfig{MaxInFlight: 1024},
 		Shutdown: shutdownConfig{DrainTimeout: 30 * time.Second},

@@ -32,6 +32,7 @@ type hooks struct {
 // run is the server's life: each part is made in turn, the last serves until ctx ends,
 // and they are closed in the opposite order. What it made it closes, on an error too.
 func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) {
+	tuneMemory()
 	lock, err := openDataDir(c.DataDir)
 	if err != nil {
 		return err

@@ -1,0 +1,27 @@
+package main
+
+import (
+	"os"
+	"runtime/debug"
+)
+
+const (
+	// gcPercent lets the heap grow to five times what is live before it is collected.
+	// What is live, the metadata, is small; each unwrapped data key leaves some two
+	// kilobytes of garbage behind, most of it AES key schedules. Measured over TLS in
+	// batches of 1,024: a third more unwraps a second than with the default of 100.
+	gcPercent = 400
+	// memoryLimit is what the heap is kept below by collecting earlier, in bytes.
+	memoryLimit = 384 << 20
+)
+
+// tuneMemory sets how the garbage collector works, unless the environment does (GOGC,
+// GOMEMLIMIT).
+func tuneMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+}
