@@ -105,6 +105,11 @@ func (s *Service) performData(ctx context.Context, c *dataCall) error {
 // serve does the work of a data call: state and authorisation of each item before the
 // token is called, and again, if anything has changed meanwhile, before release.
 func (s *Service) serve(ctx context.Context, c *dataCall) error {
+	leave, err := s.gate.enter(ctx, len(c.items))
+	if err != nil {
+		return err
+	}
+	defer leave()
 	snapshot := s.snapshot.Load()
 	r := resolver{service: s, ctx: ctx, snapshot: snapshot, call: c}
 	if c.opens {

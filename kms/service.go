@@ -57,6 +57,7 @@ type Service struct {
 	keyLocks     lockTable[KeyName]     // held while a version of the key is made
 	versionLocks lockTable[VersionName] // held while a version changes state: row and object
 
+	gate     *gate
 	rotator  rotator
 	selfTest []Finding
 	startup  []Finding
@@ -79,6 +80,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		strict:     c.Strict.withDefaults(),
 		now:        c.clock(),
 		observer:   c.Observer,
+		gate:       newGate(),
 	}
 	contents, err := s.store.Load(ctx)
 	if err != nil {
