@@ -46,6 +46,7 @@ func (t *Token) EncryptBlocks(ctx context.Context, key hsm.UID, dst, src []byte)
 // encryptPiece is one crossing.
 func (t *Token) encryptPiece(ctx context.Context, key hsm.UID, dst, src []byte) error {
 	return t.withKey(ctx, key, hsm.AES256Blocks, func(s *session, h objectHandle) error {
+		t.calls.encryptBlocks.Add(1)
 		c := t.module.lib.encryptBlocks(s.handle, h, dst, src)
 		return crossed(c)
 	})

@@ -109,6 +109,7 @@ func (t *Token) runGCM(ctx context.Context, key hsm.UID, job gcmJob) error {
 		for len(batch) > 0 {
 			err := t.withKey(ctx, key, hsm.AES256GCM, func(s *session, h objectHandle) error {
 				done, err := t.crossGCM(s, h, job, batch)
+				t.calls.countGCM(job.opens(), done, len(batch), err)
 				batch = batch[done:]
 				return err
 			})

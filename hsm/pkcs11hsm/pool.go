@@ -142,6 +142,9 @@ func (p *pool[S]) invalidate(generation uint64) bool {
 	return true
 }
 
+// inUse is how many things are in use.
+func (p *pool[S]) inUse() int { return len(p.slots) }
+
 // current is the current generation.
 func (p *pool[S]) current() uint64 {
 	p.mu.Lock()

@@ -36,6 +36,7 @@ type Token struct {
 
 	blockBytes atomic.Int64 // most bytes of one EncryptBlocks crossing
 	gcmCost    atomic.Int64 // mean nanoseconds of one GCM item
+	calls      callCounters
 
 	life  sync.RWMutex // held for reading by calls, for writing by the end of Close
 	close sync.Once
@@ -155,6 +156,7 @@ func (t *Token) Random(ctx context.Context, p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), maxRandomBytes)
 		err := t.do(ctx, func(s *session) error {
+			t.calls.random.Add(1)
 			return check("C_GenerateRandom", t.module.lib.random(s.handle, p[:n]))
 		})
 		if err != nil {
