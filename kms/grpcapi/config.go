@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/keyholt/keyholt/kms"
@@ -18,6 +19,9 @@ type Config struct {
 	Credentials credentials.TransportCredentials
 	Logger      *slog.Logger
 	Version     string // of the server, for Diagnose
+	// Watch are interceptors and stats handlers, for metrics and traces. They are around
+	// all others: they see each request, and each status as the caller does.
+	Watch []grpc.ServerOption
 
 	// MaxInFlight is how many requests are served at once; more are refused before any
 	// work. Default 1024.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -77,7 +78,7 @@ func Transport(cfg Config) (*grpc.Server, error) {
 // themselves.
 func transport(lifetime context.Context, cfg *Config) *grpc.Server {
 	pool := newWipingPool()
-	return grpc.NewServer(
+	return grpc.NewServer(append(slices.Clone(cfg.Watch),
 		grpc.Creds(cfg.Credentials),
 		grpc.ForceServerCodecV2(&wipingCodec{pool: pool}),
 		experimental.BufferPool(pool),
@@ -98,7 +99,7 @@ func transport(lifetime context.Context, cfg *Config) *grpc.Server {
 			MinTime:             minPingInterval,
 			PermitWithoutStream: true,
 		}),
-	)
+	)...)
 }
 
 // SetServing says whether keys can be used, which health checks of "", KeyService and
