@@ -73,6 +73,8 @@ func TestStrictRotatesByItself(t *testing.T) {
 	if got, err := w.decrypt(name, old); err != nil || got != "first" {
 		t.Fatalf("old data: %q, %v", got, err)
 	}
+	// The record follows the rotation.
+	w.await("the record of the rotation", func() bool { return w.auditor.find(kms.ActionRotateKey).Action != "" })
 	if e := w.auditor.find(kms.ActionRotateKey); e.Principal.Method != kms.MethodSystem || e.Resource != name.String() {
 		t.Fatalf("the record of the rotation: %+v", e)
 	}
@@ -117,21 +119,26 @@ func TestRotationByPeriod(t *testing.T) {
 // awaitPrimary waits until the key's primary version is n.
 func (w *world) awaitPrimary(name kms.KeyName, n uint32) {
 	w.t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(30 * time.Second)
-	for {
+	w.await("primary version", func() bool {
 		key, err := w.service.GetKey(w.t.Context(), admin, name)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if key.Primary == n {
-			return
-		}
+		return key.Primary == n
+	})
+}
+
+// await waits until something is so.
+func (w *world) await(what string, so func() bool) {
+	w.t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(30 * time.Second)
+	for !so() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			w.t.Fatalf("the primary version is %d, want %d", key.Primary, n)
+			w.t.Fatalf("%s: not so after 30 s", what)
 		}
 	}
 }
