@@ -64,7 +64,9 @@ func (t *Token) Key(ctx context.Context, uid hsm.UID) (hsm.Object, error) {
 	return object, err
 }
 
-// SetUsable implements [hsm.Objects].
+// SetUsable implements [hsm.Objects]. Attributes that are right already are not written:
+// SoftHSM2 truncates an object's file before it writes it anew, so a process that ends
+// in between has lost the key.
 func (t *Token) SetUsable(ctx context.Context, uid hsm.UID, usable bool) error {
 	if !t.info.UsageSwitch {
 		return fmt.Errorf("%w: usage attributes cannot be switched", hsm.ErrUnsupported)
@@ -73,20 +75,29 @@ func (t *Token) SetUsable(ctx context.Context, uid hsm.UID, usable bool) error {
 		if k.spec == 0 {
 			return fmt.Errorf("%w: %s was not made by this software", hsm.ErrUnsupported, uid)
 		}
+		if set, err := t.usageIs(s, k, usable); set || err != nil {
+			return err
+		}
 		err := t.module.ctx.SetAttributeValue(pkcs11.SessionHandle(s.handle), pkcs11.ObjectHandle(k.handle),
 			usageTemplate(k.spec, usable))
 		if err != nil {
 			return wrap("C_SetAttributeValue", err)
 		}
-		set, err := search{t, s}.attributes(k.handle, objectAttributes)
-		if err != nil {
-			return err
+		set, err := t.usageIs(s, k, usable)
+		if err == nil && !set {
+			err = fmt.Errorf("%w: the token did not keep the usage attributes", hsm.ErrUnsupported)
 		}
-		if set.is(pkcs11.CKA_ENCRYPT) != usable || set.is(pkcs11.CKA_DECRYPT) != (usable && k.spec == hsm.AES256GCM) {
-			return fmt.Errorf("%w: the token did not keep the usage attributes", hsm.ErrUnsupported)
-		}
-		return nil
+		return err
 	})
+}
+
+// usageIs reports whether the usage attributes of an object are as usageTemplate sets them.
+func (t *Token) usageIs(s *session, k keyHandle, usable bool) (bool, error) {
+	set, err := search{t, s}.attributes(k.handle, objectAttributes)
+	if err != nil {
+		return false, err
+	}
+	return set.is(pkcs11.CKA_ENCRYPT) == usable && set.is(pkcs11.CKA_DECRYPT) == (usable && k.spec == hsm.AES256GCM), nil
 }
 
 // DestroyKey implements [hsm.Objects]. Should several objects have the UID, all of

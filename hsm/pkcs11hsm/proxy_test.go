@@ -20,6 +20,7 @@ import (
 
 // Numbers of functions in the function list, as the proxy's command fail wants them.
 const (
+	fnSetAttribute   = "25"
 	fnEncryptInit    = "29"
 	fnEncrypt        = "30"
 	fnDecrypt        = "34"
@@ -320,5 +321,27 @@ func TestPINLocked(t *testing.T) {
 	t.Setenv("KEYHOLT_PROXY", "")
 	if err := soft.Open(t).Check(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestUsageIsWrittenOnce: attributes that are right already are left alone, for SoftHSM2
+// can lose an object that is being written when the process ends.
+func TestUsageIsWrittenOnce(t *testing.T) {
+	r := newProxied(t)
+	r.tell("fail " + fnSetAttribute + " 1 0x10") // CKR_ATTRIBUTE_READ_ONLY
+	if err := r.token.SetUsable(t.Context(), r.blocks, true); err != nil {
+		t.Errorf("switching on what is on: %v", err)
+	}
+	if err := r.token.SetUsable(t.Context(), r.blocks, false); err == nil {
+		t.Error("switching off did not reach the token")
+	}
+	for range 2 {
+		if err := r.token.SetUsable(t.Context(), r.blocks, false); err != nil {
+			t.Fatal(err)
+		}
+		if object, err := r.token.Key(t.Context(), r.blocks); err != nil || object.Usable {
+			t.Fatalf("%+v, %v", object, err)
+		}
+		r.tell("fail " + fnSetAttribute + " 1 0x10")
 	}
 }

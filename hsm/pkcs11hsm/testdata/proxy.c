@@ -43,7 +43,7 @@ typedef struct {
 
 enum {
 	INITIALIZE = 0, FINALIZE = 1, GET_INFO = 2, GET_FUNCTION_LIST = 3, GET_TOKEN_INFO = 6, GET_MECHANISM_LIST = 7,
-	OPEN_SESSION = 12, GET_SESSION_INFO = 15, LOGIN = 18, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
+	OPEN_SESSION = 12, GET_SESSION_INFO = 15, LOGIN = 18, SET_ATTRIBUTE = 25, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
 	SEED_RANDOM = 63, GENERATE_RANDOM = 64, FUNCTIONS = 68
 };
 #define DATA_LEN_RANGE 0x21UL
@@ -153,6 +153,14 @@ static ulong_t login(ulong_t session, ulong_t user, unsigned char *pin, ulong_t 
 
 	return rv ? rv
 		  : ((ulong_t(*)(ulong_t, ulong_t, unsigned char *, ulong_t))real->f[LOGIN])(session, user, pin, len);
+}
+
+static ulong_t set_attribute(ulong_t session, ulong_t object, void *template, ulong_t count)
+{
+	ulong_t rv = told_to_fail(SET_ATTRIBUTE);
+
+	return rv ? rv
+		  : ((ulong_t(*)(ulong_t, ulong_t, void *, ulong_t))real->f[SET_ATTRIBUTE])(session, object, template, count);
 }
 
 static ulong_t open_session(ulong_t slot, ulong_t flags, void *app, void *notify, ulong_t *session)
@@ -275,6 +283,7 @@ ulong_t C_GetFunctionList(list_t **list)
 	proxy.f[OPEN_SESSION] = (any_fn)open_session;
 	proxy.f[GET_SESSION_INFO] = (any_fn)get_session_info;
 	proxy.f[LOGIN] = (any_fn)login;
+	proxy.f[SET_ATTRIBUTE] = (any_fn)set_attribute;
 	proxy.f[ENCRYPT_INIT] = (any_fn)encrypt_init;
 	proxy.f[ENCRYPT] = (any_fn)encrypt;
 	proxy.f[DECRYPT_INIT] = (any_fn)decrypt_init;
