@@ -24,8 +24,9 @@
 // [Sealer] for the bytes). Load refuses, with [kms.ErrTampered], a row that was edited,
 // that was made under another seal key, or whose seal stands on another row. It
 // also refuses what could not have come about by commits: a version without its key, a
-// key without its namespace or its primary version, a UID that stands twice, a
-// STRICT version without its counter, a row of a later revision than the store's.
+// key without its namespace, its primary version or its first one, a gap in the numbers
+// of a key's versions, a UID that stands twice, a STRICT version without its counter, a
+// row of a later revision than the store's.
 //
 // A seal says nothing of the rest of the table. An old state of a row that is put back
 // together with its own revision and seal passes; so does a row that was deleted,

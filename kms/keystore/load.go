@@ -72,9 +72,25 @@ func (l *loader) load(ctx context.Context, tx *sql.Tx) (err error) {
 	for _, version := range l.strict {
 		return tampered(version.Name.String(), "its encryption counter is missing")
 	}
+	return l.checkNumbers()
+}
+
+// checkNumbers checks that each key has its primary version, and versions 1 to n without
+// a gap: a version is stored with its key or after the ones before, and only the last is
+// ever removed again, with its key if it is the first.
+func (l *loader) checkNumbers() error {
+	count := make(map[kms.KeyName]uint32, len(l.contents.Keys))
+	for _, version := range l.contents.Versions {
+		count[version.Name.Key()]++
+	}
 	for _, key := range l.contents.Keys {
 		if key.Primary != 0 && !l.versions[key.Name.Version(key.Primary)] {
 			return tampered(key.Name.Version(key.Primary).String(), "the primary version of the key is missing")
+		}
+		for n := uint32(1); n <= max(1, count[key.Name]); n++ {
+			if name := key.Name.Version(n); !l.versions[name] {
+				return tampered(name.String(), "the key has %d versions, but not this one", count[key.Name])
+			}
 		}
 	}
 	return nil

@@ -173,6 +173,7 @@ func TestMissingRows(t *testing.T) {
 	names(t, tamperWith(t, "DELETE FROM namespaces"), orders)
 	names(t, tamperWith(t, "DELETE FROM keys WHERE key_id = 'orders'"), orders+"/versions/1")
 	names(t, tamperWith(t, "DELETE FROM versions WHERE key_id = 'orders' AND number = 2"), orders+"/versions/2")
+	names(t, tamperWith(t, "DELETE FROM versions WHERE "+oneRow), orders+"/versions/1")
 	names(t, tamperWith(t, "DELETE FROM reservations"), cards+"/versions/1")
 	names(t, tamperWith(t, "DELETE FROM revision"), "table revision")
 	names(t, tamperWith(t, "UPDATE revision SET value = 0"), "namespaces/shop")
