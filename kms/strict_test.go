@@ -1,9 +1,11 @@
 package kms_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
 )
@@ -140,5 +142,79 @@ func (w *world) await(what string, so func() bool) {
 		case <-deadline:
 			w.t.Fatalf("%s: not so after 30 s", what)
 		}
+	}
+}
+
+// aadSpy counts the different AAD buffers of what it seals and opens.
+type aadSpy struct {
+	hsm.Token
+	buffers map[*byte]bool
+}
+
+func (s aadSpy) Seal(ctx context.Context, key hsm.UID, items []hsm.SealItem) error {
+	for i := range items {
+		s.buffers[&items[i].AAD[0]] = true
+	}
+	return s.Token.Seal(ctx, key, items)
+}
+
+func (s aadSpy) Open(ctx context.Context, key hsm.UID, items []hsm.OpenItem) error {
+	for i := range items {
+		s.buffers[&items[i].AAD[0]] = true
+	}
+	return s.Token.Open(ctx, key, items)
+}
+
+// The items of a STRICT batch share the bytes of the request's binding, also where they
+// alternate with items that have their own: additional data of 64 KiB costs its memory
+// once, not 4,096 times.
+func TestStrictSharesBinding(t *testing.T) {
+	t.Parallel()
+	spy := aadSpy{buffers: make(map[*byte]bool)}
+	w := newWorld(t, hsmtest.MemoryConfig{}, func(c *kms.Config) {
+		spy.Token = c.Token
+		c.Token = spy
+	})
+	name := w.create("orders", kms.ProfileStrict)
+	binding := kms.Binding{AAD: make([]byte, 64<<10)}
+	own := &kms.Binding{AAD: []byte("own")}
+	items := make([]kms.DataKeyItem, 100)
+	for i := range items {
+		items[i].DataKey = make([]byte, 16)
+		if i < 20 && i%2 == 1 {
+			items[i].Binding = own
+		}
+	}
+	const buffers = 1 + 10
+	wrap := func() []kms.DataKeyResult {
+		clear(spy.buffers)
+		wrapped, err := w.service.WrapDataKeys(t.Context(), admin,
+			&kms.WrapDataKeysRequest{Parent: name.Namespace(), Key: name, Binding: binding, Items: items})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wrapped
+	}
+	wrap() // the check of the object has an AAD of its own
+	wrapped := wrap()
+	if n := len(spy.buffers); n != buffers {
+		t.Errorf("%d AAD buffers to wrap, want %d", n, buffers)
+	}
+	clear(spy.buffers)
+	for i := range items {
+		items[i] = kms.DataKeyItem{Wrapped: wrapped[i].Wrapped, Binding: items[i].Binding}
+	}
+	opened, err := w.service.UnwrapDataKeys(t.Context(), admin,
+		&kms.UnwrapDataKeysRequest{Parent: name.Namespace(), Binding: binding, Items: items})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range opened {
+		if opened[i].Err != nil {
+			t.Fatalf("item %d: %v", i, opened[i].Err)
+		}
+	}
+	if n := len(spy.buffers); n != buffers {
+		t.Errorf("%d AAD buffers to unwrap, want %d", n, buffers)
 	}
 }
