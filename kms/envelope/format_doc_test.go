@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tink-crypto/tink-go/v2/aead/subtle"
+
 	"github.com/keyholt/keyholt/kms/envelope"
 )
 
@@ -107,7 +109,7 @@ func (v *vector) add(t *testing.T, line string) {
 func TestFormatDocument(t *testing.T) {
 	checks := map[string]func(*testing.T, *vector){
 		"xaes": checkXAESVector, "accumulated": checkAccumulatedVector, "aad": checkAADVector,
-		"blob": checkBlobVector, "file": checkFileVector,
+		"blob": checkBlobVector, "file": checkFileVector, "message": checkMessageVector,
 	}
 	count := make(map[string]int)
 	aads := make(map[string]int)
@@ -129,7 +131,7 @@ func TestFormatDocument(t *testing.T) {
 			}
 		})
 	}
-	for kind, least := range map[string]int{"xaes": 2, "accumulated": 1, "aad": 6, "blob": 4, "file": 1} {
+	for kind, least := range map[string]int{"xaes": 2, "accumulated": 1, "aad": 6, "blob": 4, "file": 1, "message": 1} {
 		if count[kind] < least {
 			t.Errorf("FORMAT.md has %d vectors of kind %q, want at least %d", count[kind], kind, least)
 		}
@@ -233,6 +235,45 @@ func checkFileVector(t *testing.T, v *vector) {
 	requireEqual(t, "plaintext by Tink", opened, plaintext)
 }
 
+func checkMessageVector(t *testing.T, v *vector) {
+	message, dataKey, aad := v.bytes(t, "message"), v.bytes(t, "data key"), v.bytes(t, "AAD")
+	m, err := envelope.ParseMessage(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireEqual(t, "wrapped key", m.WrappedKey, v.bytes(t, "wrapped key"))
+	header, err := envelope.AppendMessageHeader(nil, m.WrappedKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireEqual(t, "made again", append(header, m.Sealed...), message)
+	requireEqual(t, "AAD", envelope.AppendMessageAAD(nil, v.bytes(t, "additional data")), aad)
+
+	token := newSoftToken(t, v.bytes(t, "K"), envelope.UID(v.bytes(t, "UID")))
+	p := envelope.MessagePrefix()
+	b := mustBinding(t, v.context, p[:])
+	wrapped := token.seal(t, envelope.FormatDerived, envelope.KindWrappedKey, v.bytes(t, "nonce"), b, dataKey)
+	requireEqual(t, "wrapped key made again", wrapped, m.WrappedKey)
+	unwrapped, err := token.open(t, m.WrappedKey, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireEqual(t, "data key", unwrapped, dataKey)
+
+	nonce, plaintext := v.bytes(t, "message nonce"), v.bytes(t, "plaintext")
+	gcm := newSoftToken(t, dataKey, envelope.UID{}).gcm(t, envelope.MessageNonceSize)
+	requireEqual(t, "sealed", m.Sealed, gcm.Seal(nonce, nonce, plaintext, aad))
+	tink, err := subtle.NewAESGCM(dataKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := tink.Decrypt(m.Sealed, aad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireEqual(t, "plaintext by Tink", opened, plaintext)
+}
+
 // TestFormatDocumentNumbers holds the numbers in the prose against the constants.
 func TestFormatDocumentNumbers(t *testing.T) {
 	raw, err := os.ReadFile("FORMAT.md")
@@ -252,6 +293,10 @@ func TestFormatDocumentNumbers(t *testing.T) {
 		"ciphertext segments of 1,048,576 bytes":                                   envelope.FileSegmentSize - 1048576,
 		"Keys that begin with `" + envelope.ReservedPrefix + "` are reserved.":     0,
 		"The first 24 bytes, magic, version and file id, are the **prefix**.":      envelope.FilePrefixSize - 24,
+		"The first 4 bytes, magic and version, are the **prefix**.":                envelope.MessagePrefixSize - 4,
+		"6+w     12    nonce, random":                                              envelope.MessageNonceSize - 12,
+		"It MUST NOT use one for more than 2^20: ":                                 envelope.MaxMessagesPerKey - 1<<20,
+		"is encrypted on the caller's machine under a 32-byte data key, which the": envelope.MessageKeySize - 32,
 		"encrypted on the caller's machine under a fresh 32-byte data key, which ": envelope.FileKeySize - 32,
 	} {
 		if !strings.Contains(doc, phrase) {

@@ -211,7 +211,7 @@ func FuzzBinding(f *testing.F) {
 // TestSeedCorpora fails when the committed inputs of a fuzz target are gone: an empty corpus tests nothing.
 func TestSeedCorpora(t *testing.T) {
 	for _, target := range []string{
-		"FuzzParse", "FuzzParseFileHeader", "FuzzFlip", "FuzzAADInjective", "FuzzBinding",
+		"FuzzParse", "FuzzParseFileHeader", "FuzzParseMessage", "FuzzFlip", "FuzzAADInjective", "FuzzBinding",
 	} {
 		files, err := filepath.Glob(filepath.Join("testdata", "fuzz", target, "*"))
 		if err != nil {

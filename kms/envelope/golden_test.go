@@ -10,7 +10,7 @@ import (
 )
 
 // goldenBlob is one file of testdata/golden. The blobs were made by a program that shares no code with this package
-// (see FORMAT.md, 10.3); all that was ever written must stay readable.
+// (see FORMAT.md, 11.3); all that was ever written must stay readable.
 type goldenBlob struct {
 	Key            string            `json:"key"`
 	Nonce          string            `json:"nonce"`
