@@ -65,7 +65,7 @@ func rootCommand() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return as(errUsage, err) })
-	root.AddCommand(serveCommand(), configCommand(), devCommand(), versionCommand())
+	root.AddCommand(serveCommand(), configCommand(), devCommand(), hsmCommand(), versionCommand())
 	return root
 }
 

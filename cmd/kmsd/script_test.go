@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	softhsmtest "github.com/keyholt/keyholt/softhsm-test"
+	"github.com/keyholt/keyholt/softhsm-test/latency"
 )
 
 // The scripts in testdata run this test binary as kmsd, on a SoftHSM2 token of their own.
@@ -30,6 +31,10 @@ func TestScripts(t *testing.T) {
 	for range cap(tokens) {
 		tokens <- softhsmtest.New(t)
 	}
+	delaying, err := latency.Build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Files:               scripts,
 		RequireExplicitExec: true,
@@ -37,6 +42,7 @@ func TestScripts(t *testing.T) {
 		Cmds:                scriptCommands(),
 		Setup: func(env *testscript.Env) error {
 			setUpScript(env, <-tokens, <-tokens)
+			env.Setenv("DELAYING_MODULE", delaying)
 			return nil
 		},
 		Condition: func(condition string) (bool, error) {

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyholt/keyholt/hsm/hsmbench"
+	"github.com/keyholt/keyholt/hsm/pkcs11hsm"
+)
+
+const (
+	defaultBenchDuration = 2 * time.Second
+	maxBenchDuration     = time.Minute
+)
+
+func hsmBenchCommand() *cobra.Command {
+	var (
+		flags    hsmFlags
+		duration time.Duration
+		sessions int
+	)
+	command := &cobra.Command{
+		Use:   "bench --config FILE",
+		Short: "Measure what the token does in a second",
+		Long: "Measures the token that a configuration names: blocks for key derivation, AES-GCM, random bytes, key generation,\n" +
+			"with one caller, two, and one for each session. It uses scratch keys labelled keyholt-bench, which it generates\n" +
+			"in the token and destroys; it touches no other object. It works beside a server, with which it shares the\n" +
+			"token's speed and number of sessions. With the default duration it takes about a minute.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if duration <= 0 || duration > maxBenchDuration {
+				return usageError("--duration: want more than 0s and at most %v", maxBenchDuration)
+			}
+			if sessions < 0 {
+				return usageError("--sessions: want a positive number")
+			}
+			c, err := flags.load(cmd)
+			if err != nil {
+				return err
+			}
+			if sessions > 0 {
+				c.HSM.Sessions = sessions
+			}
+			return benchToken(cmd.Context(), cmd.OutOrStdout(), c, duration, flags.json)
+		},
+	}
+	flags.addTo(command)
+	command.Flags().DurationVar(&duration, "duration", defaultBenchDuration, "how long to measure each figure, at most 1m")
+	command.Flags().IntVar(&sessions, "sessions", 0, "how many sessions to open (default: as hsm.sessions in the configuration)")
+	return command
+}
+
+// benchToken measures until it is done or a signal tells it to stop; then, too, the scratch
+// keys are destroyed.
+func benchToken(ctx context.Context, w io.Writer, c *config, duration time.Duration, asJSON bool) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop) // from then on a signal has its default effect: the end
+	err := withToken(ctx, c, func(token *pkcs11hsm.Token, log *slog.Logger) error {
+		logToken(ctx, log, token)
+		measure := hsmbench.Config{Duration: duration, Threads: hsmbench.DefaultThreads(token.Info().Sessions)}
+		if asJSON {
+			report, err := hsmbench.Run(ctx, token, measure)
+			if err != nil {
+				return err
+			}
+			return printJSON(w, newBenchOutput(report, duration))
+		}
+		table := &figureTable{w: w}
+		table.header()
+		measure.Measured = table.row
+		report, err := hsmbench.Run(ctx, token, measure)
+		if err != nil {
+			return err
+		}
+		table.leftovers(report.Leftovers)
+		return table.err
+	})
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("interrupted: %w", err)
+	}
+	return err
+}
+
+// benchOutput is the report as JSON, with what the figures depend on.
+type benchOutput struct {
+	Kmsd     string        `json:"kmsd"` // version
+	Go       string        `json:"go"`
+	OS       string        `json:"os"`    // as GOOS/GOARCH
+	Cores    int           `json:"cores"` // GOMAXPROCS
+	Duration time.Duration `json:"duration_ns"`
+	*hsmbench.Report
+}
+
+func newBenchOutput(report *hsmbench.Report, duration time.Duration) benchOutput {
+	return benchOutput{
+		Kmsd: version(), Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.GOMAXPROCS(0),
+		Duration: duration, Report: report,
+	}
+}
+
+// figureTable prints figures as they come; the first error of writing stays in err.
+type figureTable struct {
+	w   io.Writer
+	err error
+}
+
+func (t *figureTable) print(format string, args ...any) {
+	if t.err == nil {
+		_, t.err = fmt.Fprintf(t.w, format, args...)
+	}
+}
+
+func (t *figureTable) header() {
+	t.print("%-15s%8s%8s%9s%13s%13s%11s%11s\n",
+		"operation", "bytes", "items", "callers", "calls/s", "items/s", "p50 us", "p99 us")
+}
+
+func (t *figureTable) row(f hsmbench.Figure) {
+	size := "-"
+	if f.Bytes > 0 {
+		size = strconv.Itoa(f.Bytes)
+	}
+	t.print("%-15s%8s%8d%9d%13.0f%13.0f%11.1f%11.1f\n", f.Operation, size, f.Items, f.Threads,
+		f.CallsPerSecond, f.ItemsPerSecond, microseconds(f.P50), microseconds(f.P99))
+}
+
+func (t *figureTable) leftovers(found []hsmbench.Leftover) {
+	if len(found) == 0 {
+		return
+	}
+	t.print("\nThe token has scratch keys of another measurement. If none is under way, destroy them, such as with\n" +
+		"pkcs11-tool --login --delete-object --type secrkey --id UID:\n")
+	for _, leftover := range found {
+		t.print("  %s  %s\n", leftover.UID, leftover.Label)
+	}
+}
+
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

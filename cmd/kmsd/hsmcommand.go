@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyholt/keyholt/hsm/pkcs11hsm"
+)
+
+// The commands below hsm open the token that a configuration names, and nothing else of
+// it: no data directory is locked and no store opened, so that they work beside a server
+// that runs.
+
+func hsmCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "hsm",
+		Short: "Examine the token of a configuration",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError("unknown command %q; see %s --help", args[0], cmd.CommandPath())
+			}
+			return cmd.Help()
+		},
+	}
+	command.AddCommand(hsmBenchCommand(), hsmInfoCommand())
+	return command
+}
+
+// hsmFlags are the flags that the commands have in common.
+type hsmFlags struct {
+	path string
+	json bool
+}
+
+func (f *hsmFlags) addTo(command *cobra.Command) {
+	command.Flags().StringVar(&f.path, "config", "", "configuration `file` (required)")
+	command.Flags().BoolVar(&f.json, "json", false, "print JSON")
+}
+
+// load reads the configuration.
+func (f *hsmFlags) load(cmd *cobra.Command) (*config, error) {
+	if f.path == "" {
+		return nil, usageError("%s needs --config FILE", cmd.CommandPath())
+	}
+	c, _, err := loadConfig(f.path)
+	return c, err
+}
+
+// withToken opens the token, gives it to f with the log, which goes to standard error, and closes it.
+func withToken(ctx context.Context, c *config, f func(*pkcs11hsm.Token, *slog.Logger) error) (err error) {
+	log, err := newLogger(os.Stderr, c.Log)
+	if err != nil {
+		return err
+	}
+	token, err := pkcs11hsm.Open(ctx, c.HSM.token(log))
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "the token", token.Close)
+	return f(token, log)
+}
+
+func printJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
