@@ -142,6 +142,24 @@ func TestRevocationHoldsWhenTheTokenFails(t *testing.T) {
 	wantError(t, err, kms.ErrVersionRevoked, "Decrypt after a restart")
 }
 
+// An enabling whose token call took effect and failed all the same leaves the object
+// off, as the row says.
+func TestEnableThatFailsLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, hsmtest.MemoryConfig{}, nil)
+	version := w.create("orders", kms.ProfileDerived).Version(1)
+	uid := w.uid(version)
+	if _, err := w.service.DisableKeyVersion(t.Context(), admin, version, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.faults.FailAfter(hsmtest.MethodSetUsable, hsm.ErrUnavailable, 1)
+	_, err := w.service.EnableKeyVersion(t.Context(), admin, version, "")
+	wantError(t, err, kms.ErrTokenUnavailable, "EnableKeyVersion")
+	if object, err := w.faults.Key(t.Context(), uid); err != nil || object.Usable {
+		t.Fatalf("the object of a disabled version is usable: %v, error %v", object.Usable, err)
+	}
+}
+
 // A revocation whose commit was lost on the way back holds, and one that was not made
 // does not; either way the caller may repeat it.
 func TestRevocationWithAnUnknownOutcome(t *testing.T) {

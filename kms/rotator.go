@@ -97,16 +97,21 @@ func (r *rotator) dueKeys(now *Snapshot, at time.Time) (due []KeyName, rest time
 	defer r.mu.Unlock()
 	rest = rotatorRest
 	now.keys.Scan(func(_ string, key *keyEntry) bool {
-		if n, asked := r.soon[key.Name]; asked {
-			if n == key.Primary {
-				due = append(due, key.Name)
-				return true
-			}
+		n, asked := r.soon[key.Name]
+		if asked && n != key.Primary {
 			delete(r.soon, key.Name)
+			asked = false
 		}
-		// Only an enabled primary is replaced by time: who disabled it wants the key to rest.
+		// Only an enabled primary is replaced: who disabled it wants the key to rest.
+		if primary := key.primary(); primary == nil || !primary.State.allows(useSeal) {
+			return true
+		}
+		if asked {
+			due = append(due, key.Name)
+			return true
+		}
 		when, scheduled := key.rotationDue()
-		if !scheduled || !key.primary().State.allows(useSeal) {
+		if !scheduled {
 			return true
 		}
 		if wait := when.Sub(at); wait > 0 {

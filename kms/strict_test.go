@@ -82,6 +82,35 @@ func TestStrictRotatesByItself(t *testing.T) {
 	}
 }
 
+// A disabled primary is left alone, also when it came near its limit before.
+func TestDisabledPrimaryRests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, hsmtest.MemoryConfig{}, func(c *kms.Config) {
+		c.Strict = kms.StrictLimits{Limit: 1000, RotateAt: 8, Block: 8}
+	})
+	name, later := w.create("a", kms.ProfileStrict), w.create("b", kms.ProfileStrict)
+	attempts := w.faults.Count(hsmtest.MethodGenerateKey)
+	w.faults.FailBefore(hsmtest.MethodGenerateKey, hsm.ErrUnavailable)
+	w.mustEncrypt(name, "x")
+	w.await("an attempt to rotate", func() bool { return w.faults.Count(hsmtest.MethodGenerateKey) > attempts })
+	if _, err := w.service.DisableKeyVersion(t.Context(), admin, name.Version(1), ""); err != nil {
+		t.Fatal(err)
+	}
+	w.faults.Clear()
+	w.mustEncrypt(later, "x")
+	w.awaitPrimary(later, 2) // keys are rotated in the order of their names
+	if key, err := w.service.GetKey(t.Context(), admin, name); err != nil || key.Primary != 1 {
+		t.Fatalf("the key whose primary was disabled: primary %d, error %v", key.Primary, err)
+	}
+	if _, err := w.service.EnableKeyVersion(t.Context(), admin, name.Version(1), ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.service.UpdateKey(t.Context(), admin, &kms.UpdateKeyRequest{Name: later}); err != nil { // wakes the rotator
+		t.Fatal(err)
+	}
+	w.awaitPrimary(name, 2)
+}
+
 // A key rotates by itself when its period has passed, also while the service was down.
 func TestRotationByPeriod(t *testing.T) {
 	t.Parallel()

@@ -136,6 +136,7 @@ func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, 
 		entry := s.snapshot.Load().version(c.name)
 		var err error
 		if result.Switch, err = s.switchObject(ctx, entry, true); err != nil {
+			s.switchBackOff(ctx, entry) // the token may have done it and failed to say so
 			return nil, err
 		}
 		if err := s.commit(ctx, change); err != nil {
@@ -206,7 +207,7 @@ func (s *Service) switchBackOff(ctx context.Context, v *versionEntry) {
 		return
 	}
 	if _, err := s.switchObject(ctx, v, false); err != nil {
-		s.log.ErrorContext(ctx, "the token object of a version that is not enabled remains switched on until the next start",
+		s.log.ErrorContext(ctx, "the token object of a version that is not enabled may remain switched on until the next start",
 			slog.String("key_version", v.Name.String()), slog.Any("error", causeOf(err)))
 	}
 }
