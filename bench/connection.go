@@ -1,0 +1,53 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/keyholt/keyholt/kms"
+	"github.com/keyholt/keyholt/kms/client"
+)
+
+// connection is a client of the server under test, as an application would have one.
+type connection struct {
+	*client.Client
+	dataKeys sync.Map // resource name of a KMS key to *client.DataKeys: made once, as their documentation asks
+}
+
+// dialAll makes n connections.
+func dialAll(ctx context.Context, p client.Profile, n int) ([]*connection, error) {
+	list := make([]*connection, 0, n)
+	for range n {
+		c, err := client.Dial(ctx, p)
+		if err != nil {
+			return nil, errors.Join(err, closeAll(list))
+		}
+		list = append(list, &connection{Client: c})
+	}
+	return list, nil
+}
+
+func closeAll(list []*connection) (err error) {
+	for _, c := range list {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// unwrap unwraps one data key by the client's coalescing call.
+func (c *connection) unwrap(ctx context.Context, key string, wrapped []byte, pairs map[string]string) (kms.Secret, error) {
+	handle, ok := c.dataKeys.Load(key)
+	if !ok {
+		name, err := kms.ParseKeyName(key)
+		if err != nil {
+			return nil, err
+		}
+		made, err := c.DataKeys(name)
+		if err != nil {
+			return nil, err
+		}
+		handle, _ = c.dataKeys.LoadOrStore(key, made)
+	}
+	return handle.(*client.DataKeys).Unwrap(ctx, wrapped, kms.Binding{Context: pairs}) //nolint:errcheck,forcetypeassert // the map holds nothing else
+}

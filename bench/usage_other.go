@@ -1,0 +1,11 @@
+//go:build !linux
+
+package bench
+
+import "time"
+
+// cpuTime is not known here.
+func cpuTime(int) time.Duration { return 0 }
+
+// peakMemory is not known here.
+func peakMemory(int) float64 { return 0 }
