@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"os/signal"
 	"runtime"
 	"strconv"
@@ -63,9 +62,10 @@ func hsmBenchCommand() *cobra.Command {
 // benchToken measures until it is done or a signal tells it to stop; then, too, the scratch
 // keys are destroyed.
 func benchToken(ctx context.Context, w io.Writer, c *config, duration time.Duration, asJSON bool) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
-	context.AfterFunc(ctx, stop) // from then on a signal has its default effect: the end
+	ctx, gone := signal.NotifyContext(ctx, syscall.SIGPIPE, syscall.SIGHUP) // the reader, the terminal
+	defer gone()
 	err := withToken(ctx, c, func(token *pkcs11hsm.Token, log *slog.Logger) error {
 		logToken(ctx, log, token)
 		measure := hsmbench.Config{Duration: duration, Threads: hsmbench.DefaultThreads(token.Info().Sessions)}
