@@ -38,14 +38,18 @@ type Client struct {
 	keys    kmsv1.KeyServiceClient
 	crypto  kmsv1.CryptoServiceClient
 	system  kmsv1.SystemServiceClient
+	queues  *queues
+	caches  keyCaches
+	end     context.CancelFunc // of the RPCs that carry several callers' calls
 }
 
 // Option changes how [Dial] makes a client.
 type Option func(*options)
 
 type options struct {
-	timeout time.Duration
-	dial    []grpc.DialOption
+	timeout  time.Duration
+	batching Batching
+	dial     []grpc.DialOption
 }
 
 // WithTimeout sets the deadline of calls whose context has none; 0 means no deadline.
@@ -76,6 +80,10 @@ func Dial(ctx context.Context, p Profile, opts ...Option) (*Client, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
+	var err error
+	if o.batching, err = o.batching.withDefaults(); err != nil {
+		return nil, err
+	}
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
@@ -99,13 +107,16 @@ func Dial(ctx context.Context, p Profile, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: address %q: %v", ErrProfile, p.Address, err)
 	}
-	return &Client{
+	c := &Client{
 		conn:    conn,
 		profile: p,
 		keys:    kmsv1.NewKeyServiceClient(conn),
 		crypto:  kmsv1.NewCryptoServiceClient(conn),
 		system:  kmsv1.NewSystemServiceClient(conn),
-	}, nil
+	}
+	lifetime, end := context.WithCancel(context.WithoutCancel(ctx))
+	c.queues, c.end = newQueues(lifetime, c.API(), &o), end
+	return c, nil
 }
 
 // Keys is the generated stub of the key service. Errors of the stubs are gRPC statuses.
@@ -124,8 +135,12 @@ func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 // Profile is the profile that the client was made from.
 func (c *Client) Profile() Profile { return c.profile }
 
-// Close ends the connection; calls under way fail.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close ends the connection and wipes all cached data keys; calls under way fail.
+func (c *Client) Close() error {
+	c.end()
+	c.caches.close()
+	return c.conn.Close()
+}
 
 func (p *Profile) transportCredentials() (credentials.TransportCredentials, error) {
 	if p.IsUnix() {
