@@ -57,6 +57,6 @@ func rootCommand() *cobra.Command {
 		Args:              cobra.NoArgs,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(runCommand(), listCommand(), echoCommand())
+	root.AddCommand(runCommand(), listCommand(), compareCommand(), reportCommand(), echoCommand())
 	return root
 }

@@ -80,7 +80,10 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err := report.Write(path); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%d runs in %.0f s; figures: %s\n", len(report.Scenarios)*report.Settings.Rounds, report.Seconds, path)
+	if err := publish(report, f.out); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "took %.0f s; figures: %s; page: %s\n", report.Seconds, path, filepath.Join(f.out, pageFile))
 	if err == nil && !report.Passed() {
 		err = errFinding
 	}
