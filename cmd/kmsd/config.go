@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
 )
 
 // config is the configuration of the server. The yaml tags are the keys of the file;
@@ -18,14 +17,17 @@ type config struct {
 	Store          storeConfig    `yaml:"store"`
 	Audit          auditConfig    `yaml:"audit"`
 	Log            logConfig      `yaml:"log"`
+	Tracing        tracingConfig  `yaml:"tracing"`
 	Limits         limitsConfig   `yaml:"limits"`
 	Shutdown       shutdownConfig `yaml:"shutdown"`
 }
 
-// listenConfig: at least one is set.
+// listenConfig: at least one of the first two is set.
 type listenConfig struct {
 	GRPC string `yaml:"grpc"` // host:port, TLS 1.3 with client certificates
 	Unix string `yaml:"unix"` // path of a socket
+
+	Metrics string `yaml:"metrics"` // host:port, plain HTTP; empty: none
 }
 
 // tlsConfig is set with listen.grpc, and only with it.
@@ -61,6 +63,13 @@ type logConfig struct {
 	Format string `yaml:"format"`
 }
 
+// tracingConfig: nothing is set without an endpoint.
+type tracingConfig struct {
+	Endpoint    string  `yaml:"endpoint"` // host:port of an OTLP receiver
+	Insecure    bool    `yaml:"insecure"` // without TLS
+	SampleRatio float64 `yaml:"sample_ratio"`
+}
+
 type limitsConfig struct {
 	MaxInFlight int `yaml:"max_in_flight"` // requests at once
 }
@@ -83,6 +92,7 @@ const (
 	driverSQLite        = "sqlite"
 	defaultMaxInFlight  = 1024
 	defaultDrainTimeout = 30 * time.Second
+	defaultSampleRatio  = 0.01 // of tens of thousands of requests a second enough
 	defaultAuditSync    = "200ms"
 )
 
@@ -93,6 +103,7 @@ func defaultConfig() config {
 		Store:    storeConfig{Driver: driverSQLite},
 		Audit:    auditConfig{Sync: defaultAuditSync},
 		Log:      logConfig{Level: "info", Format: "json"},
+		Tracing:  tracingConfig{SampleRatio: defaultSampleRatio},
 		Limits:   limitsConfig{MaxInFlight: defaultMaxInFlight},
 		Shutdown: shutdownConfig{DrainTimeout: defaultDrainTimeout},
 	}

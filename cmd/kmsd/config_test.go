@@ -48,6 +48,7 @@ func TestConfigDefaults(t *testing.T) {
 		Store:    storeConfig{Driver: "sqlite", DSN: filepath.Join(dir, "data", "keyholt.db")},
 		Audit:    auditConfig{File: filepath.Join(dir, "data", "audit.jsonl"), Sync: "200ms"},
 		Log:      logConfig{Level: "info", Format: "json"},
+		Tracing:  tracingConfig{SampleRatio: 0.01},
 		Limits:   limitsConfig{MaxInFlight: 1024},
 		Shutdown: shutdownConfig{DrainTimeout: 30 * time.Second},
 	}
@@ -59,7 +60,7 @@ func TestConfigDefaults(t *testing.T) {
 func TestConfigEveryKey(t *testing.T) {
 	path := writeConfig(t, `
 data_dir: /data
-listen: {grpc: "127.0.0.1:7443", unix: /run/kmsd.sock}
+listen: {grpc: "127.0.0.1:7443", unix: /run/kmsd.sock, metrics: "127.0.0.1:9464"}
 tls: {cert_file: /tls/cert.pem, key_file: /tls/key.pem, client_ca_file: /tls/ca.pem}
 administrators:
   - x509:CN=ops
@@ -76,6 +77,7 @@ hsm:
 store: {driver: sqlite, dsn: /store/keys.db}
 audit: {file: /audit/log, sync: 100ms}
 log: {level: debug, format: text}
+tracing: {endpoint: "collector:4317", insecure: true, sample_ratio: 1}
 limits: {max_in_flight: 7}
 shutdown: {drain_timeout: 1m30s}
 `)
@@ -85,7 +87,7 @@ shutdown: {drain_timeout: 1m30s}
 	}
 	want := &config{
 		DataDir:        "/data",
-		Listen:         listenConfig{GRPC: "127.0.0.1:7443", Unix: "/run/kmsd.sock"},
+		Listen:         listenConfig{GRPC: "127.0.0.1:7443", Unix: "/run/kmsd.sock", Metrics: "127.0.0.1:9464"},
 		TLS:            tlsConfig{CertFile: "/tls/cert.pem", KeyFile: "/tls/key.pem", ClientCAFile: "/tls/ca.pem"},
 		Administrators: []string{"x509:CN=ops", "spiffe://example.org/ops"},
 		HSM: hsmConfig{
@@ -95,6 +97,7 @@ shutdown: {drain_timeout: 1m30s}
 		Store:    storeConfig{Driver: "sqlite", DSN: "/store/keys.db"},
 		Audit:    auditConfig{File: "/audit/log", Sync: "100ms"},
 		Log:      logConfig{Level: "debug", Format: "text"},
+		Tracing:  tracingConfig{Endpoint: "collector:4317", Insecure: true, SampleRatio: 1},
 		Limits:   limitsConfig{MaxInFlight: 7},
 		Shutdown: shutdownConfig{DrainTimeout: 90 * time.Second},
 	}
@@ -139,7 +142,7 @@ func TestConfigProblems(t *testing.T) {
 			":4: hsm.module: is missing",
 		}},
 		{"unknown key", minimal + "color: red\n", []string{
-			":8: color: unknown key; the keys here are data_dir, listen, tls, administrators, hsm, store, audit, log, limits, shutdown",
+			":8: color: unknown key; the keys here are data_dir, listen, tls, administrators, hsm, store, audit, log, tracing, limits, shutdown",
 		}},
 		{"unknown key in a section", minimal + "log:\n  lvl: info\n", []string{
 			":9: log.lvl: unknown key; the keys here are level, format",
@@ -213,6 +216,26 @@ func TestConfigProblems(t *testing.T) {
 		{"port", strings.Replace(minimal, "unix: kmsd.sock", "grpc: \":https\"", 1) + tls + "administrators: [ops]\n", []string{
 			":3: listen.grpc: want host:port: \"https\" is no port number",
 			":12: administrators: \"ops\" is no principal of a client certificate, such as x509:CN=ops or spiffe://example.org/ops",
+		}},
+		{"metrics", strings.Replace(minimal, "unix: kmsd.sock", "unix: kmsd.sock\n  metrics: 9464", 1), []string{
+			":4: listen.metrics: want host:port: address 9464: missing port in address",
+		}},
+		{"only metrics", strings.Replace(minimal, "unix: kmsd.sock", "metrics: localhost:9464", 1), []string{
+			":2: listen: is missing: set listen.grpc, listen.unix or both",
+		}},
+		{"tracing", minimal + "tracing: {endpoint: \":4317\", sample_ratio: 1.5}\n", []string{
+			":8: tracing.endpoint: want host:port: there is no host",
+			":8: tracing.sample_ratio: want 0 to 1",
+		}},
+		{"tracing to nowhere", minimal + "tracing:\n  insecure: true\n  sample_ratio: 0.5\n", []string{
+			":9: tracing.insecure: would be ignored: tracing.endpoint is not set",
+			":10: tracing.sample_ratio: would be ignored: tracing.endpoint is not set",
+		}},
+		{"no ratio", minimal + "tracing: {endpoint: \"c:1\", sample_ratio: all}\n", []string{
+			":8: tracing.sample_ratio: \"all\" is no number",
+		}},
+		{"ratio that is none", minimal + "tracing: {endpoint: \"c:1\", sample_ratio: .nan}\n", []string{
+			":8: tracing.sample_ratio: \".nan\" is no number",
 		}},
 		{"socket path", strings.Replace(minimal, "kmsd.sock", "/"+strings.Repeat("s", maxSocketPath), 1), []string{
 			":3: listen.unix: the path has 104 bytes; the system allows 103",

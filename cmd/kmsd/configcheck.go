@@ -65,6 +65,26 @@ func (c *config) check(f *yamlFile) {
 		f.problem("shutdown.drain_timeout", "want more than 0s")
 	}
 	c.checkListeners(f)
+	c.checkTracing(f)
+}
+
+func (c *config) checkTracing(f *yamlFile) {
+	if c.Tracing.Endpoint == "" {
+		for _, key := range []string{"tracing.insecure", "tracing.sample_ratio"} {
+			if f.lines[key] != 0 {
+				f.problem(key, "would be ignored: tracing.endpoint is not set")
+			}
+		}
+		return
+	}
+	if err := checkAddress(c.Tracing.Endpoint); err != nil {
+		f.problem("tracing.endpoint", "%v", err)
+	} else if strings.HasPrefix(c.Tracing.Endpoint, ":") {
+		f.problem("tracing.endpoint", "want host:port: there is no host")
+	}
+	if r := c.Tracing.SampleRatio; r < 0 || r > 1 {
+		f.problem("tracing.sample_ratio", "want 0 to 1")
+	}
 }
 
 func (c *config) checkListeners(f *yamlFile) {
@@ -74,9 +94,14 @@ func (c *config) checkListeners(f *yamlFile) {
 	if len(c.Listen.Unix) > maxSocketPath {
 		f.problem("listen.unix", "the path has %d bytes; the system allows %d", len(c.Listen.Unix), maxSocketPath)
 	}
-	if c.Listen.GRPC != "" {
-		if err := checkAddress(c.Listen.GRPC); err != nil {
-			f.problem("listen.grpc", "%v", err)
+	for _, listener := range []struct{ key, address string }{
+		{"listen.grpc", c.Listen.GRPC}, {"listen.metrics", c.Listen.Metrics},
+	} {
+		if listener.address == "" {
+			continue
+		}
+		if err := checkAddress(listener.address); err != nil {
+			f.problem(listener.key, "%v", err)
 		}
 	}
 	for _, file := range []struct{ key, value string }{

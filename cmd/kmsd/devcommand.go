@@ -11,7 +11,7 @@ import (
 )
 
 func devCommand() *cobra.Command {
-	var dir, listen string
+	var dir, listen, metrics string
 	command := &cobra.Command{
 		Use:   "dev",
 		Short: "Run for development, without any configuration",
@@ -24,11 +24,16 @@ func devCommand() *cobra.Command {
 			if err := checkAddress(listen); err != nil {
 				return usageError("--listen: %v", err)
 			}
+			if metrics != "" {
+				if err := checkAddress(metrics); err != nil {
+					return usageError("--metrics: %v", err)
+				}
+			}
 			dir, err := devDirectory(dir)
 			if err != nil {
 				return err
 			}
-			d := &devServer{dir: dir, listen: listen, out: cmd.OutOrStdout()}
+			d := &devServer{dir: dir, listen: listen, metrics: metrics, out: cmd.OutOrStdout()}
 			c, err := d.config()
 			if err != nil {
 				return err
@@ -38,6 +43,7 @@ func devCommand() *cobra.Command {
 	}
 	command.Flags().StringVar(&dir, "data-dir", "", "`directory` of everything (default: keyholt-dev in the user's data directory)")
 	command.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "`host:port` for TLS; port 0 is a free one")
+	command.Flags().StringVar(&metrics, "metrics", "", "`host:port` for metrics over plain HTTP (default: none)")
 	return command
 }
 

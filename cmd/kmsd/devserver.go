@@ -21,9 +21,10 @@ const devLabel = "keyholt-dev"
 // devServer makes what a server for development needs, all in one directory. Files that
 // must be complete appear under their names only when they are.
 type devServer struct {
-	dir    string // absolute
-	listen string
-	out    io.Writer
+	dir     string // absolute
+	listen  string
+	metrics string // address; empty: none
+	out     io.Writer
 
 	conf *config // that config returned; prepare completes it
 }
@@ -44,7 +45,7 @@ func (d *devServer) config() (*config, error) {
 	}
 	c := defaultConfig()
 	c.DataDir = d.dir
-	c.Listen = listenConfig{GRPC: d.listen, Unix: socket}
+	c.Listen = listenConfig{GRPC: d.listen, Unix: socket, Metrics: d.metrics}
 	c.TLS = tlsConfig{
 		CertFile:     d.path("tls", "server.pem"),
 		KeyFile:      d.path("tls", "server-key.pem"),

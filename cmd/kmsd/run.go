@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/keyholt/keyholt/hsm/pkcs11hsm"
 	"github.com/keyholt/keyholt/kms"
@@ -16,6 +19,7 @@ import (
 	"github.com/keyholt/keyholt/kms/authz"
 	"github.com/keyholt/keyholt/kms/grpcapi"
 	"github.com/keyholt/keyholt/kms/keystore"
+	"github.com/keyholt/keyholt/kms/telemetry"
 	"github.com/keyholt/keyholt/kms/wire"
 )
 
@@ -46,6 +50,12 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	log.InfoContext(ctx, "kmsd starts", slog.String("version", version()), slog.Int("pid", os.Getpid()),
 		slog.String("data_dir", c.DataDir))
 
+	instruments, err := newInstruments(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer instruments.close(ctx, log)
+
 	token, err := pkcs11hsm.Open(ctx, c.HSM.token(log))
 	if err != nil {
 		return err
@@ -66,22 +76,31 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	defer closing(&err, "the audit log", func() error { return closeAudit(ctx, auditLog) })
 
 	service, err := kms.New(ctx, kms.Config{
-		Token:      token,
-		Store:      store,
+		Token:      telemetry.Token(token, instruments.metrics, instruments.tracing),
+		Store:      instruments.metrics.Store(store),
 		Sealer:     sealer,
 		Authorizer: authz.LocalAdministrators{UID: uint32(os.Geteuid()), Names: c.Administrators},
-		Auditor:    auditLog,
+		Auditor:    instruments.metrics.Auditor(auditLog),
 		Logger:     log,
+		Observer:   instruments.tracing.Observer(),
 	})
 	if err != nil {
 		return err
 	}
 	defer service.Close()
+	instruments.metrics.Inventory(service.Inventory)
 
-	server, err := newServer(ctx, c, service, log)
+	server, err := newServer(ctx, c, service, instruments.serverOptions(), log)
 	if err != nil {
 		return err
 	}
+	var serving atomic.Bool
+	healthy := func() bool { return serving.Load() && ctx.Err() == nil }
+	endMetrics, err := instruments.serveMetrics(ctx, c.Listen.Metrics, healthy, log)
+	if err != nil {
+		return err
+	}
+	defer endMetrics()
 	listeners, err := c.Listen.listen(ctx)
 	if err != nil {
 		return err
@@ -92,7 +111,11 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 			return err
 		}
 	}
-	return serve(ctx, server, service, listeners, log, func() { reopenAudit(ctx, auditLog, h.hangups, log) })
+	setServing := func(ok bool) {
+		serving.Store(ok)
+		server.SetServing(ok)
+	}
+	return serve(ctx, server, service, setServing, listeners, log, func() { reopenAudit(ctx, auditLog, h.hangups, log) })
 }
 
 // closing closes a part when run returns, and adds what goes wrong to run's error.
@@ -193,7 +216,9 @@ func reopenAudit(ctx context.Context, file *audit.File, hangups <-chan os.Signal
 	}
 }
 
-func newServer(ctx context.Context, c *config, service *kms.Service, log *slog.Logger) (*grpcapi.Server, error) {
+func newServer(
+	ctx context.Context, c *config, service *kms.Service, watch []grpc.ServerOption, log *slog.Logger,
+) (*grpcapi.Server, error) {
 	credentials := authn.ServerCredentials(nil)
 	if c.Listen.GRPC != "" {
 		tlsConfig, err := authn.ServerTLS(c.tlsFiles(), func(err error) {
@@ -216,6 +241,7 @@ func newServer(ctx context.Context, c *config, service *kms.Service, log *slog.L
 		Credentials:  credentials,
 		Logger:       log,
 		Version:      version(),
+		Watch:        watch,
 		MaxInFlight:  c.Limits.MaxInFlight,
 		DrainTimeout: c.Shutdown.DrainTimeout,
 	})

@@ -59,6 +59,7 @@ func setUpScript(env *testscript.Env, token, other *softhsmtest.Token) {
 	env.Values[processesKey{}] = make(map[string]*process)
 	env.Values[heldKey{}] = make(map[string]*heldRequest)
 	env.Values[notifyKey{}] = make(map[string]*net.UnixConn)
+	env.Values[collectorKey{}] = &spanCollector{seen: make(map[string]bool)}
 	for name, value := range map[string]string{
 		"MODULE":         token.ModulePath(),
 		"SPY":            spyModule(),
@@ -130,6 +131,12 @@ func scriptCommands() map[string]func(ts *testscript.TestScript, neg bool, args 
 		"overload": cmdOverload,
 		// handshake PROFILE VERSION: a bare TLS handshake up to the version; standard output says OK or the error.
 		"handshake": cmdHandshake,
+		// fetch NAME PATH: GET from its metrics listener; standard output is status and body.
+		"fetch": cmdFetch,
+		// collect: receive traces until the script ends, and set COLLECTOR to the address.
+		"collect": cmdCollect,
+		// collected SPAN: wait until such a span was received.
+		"collected": cmdCollected,
 		// systemd NAME: be systemd: listen for notifications, and set NOTIFY_SOCKET.
 		"systemd": cmdSystemd,
 		// notified STATE: the next notification.

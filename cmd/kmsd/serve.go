@@ -12,17 +12,17 @@ import (
 )
 
 // serve serves until ctx ends and what was under way is done. beside runs meanwhile, as
-// does the watcher of the token.
+// does the watcher of the token, which tells setServing.
 func serve(
-	ctx context.Context, server *grpcapi.Server, service *kms.Service, listeners []net.Listener, log *slog.Logger,
-	beside func(),
+	ctx context.Context, server *grpcapi.Server, service *kms.Service, setServing func(bool), listeners []net.Listener,
+	log *slog.Logger, beside func(),
 ) error {
 	ctx, cancel := context.WithCancel(ctx) // also ends what runs beside when a listener fails
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
 
-	watch := &watcher{service: service, setServing: server.SetServing, log: log}
+	watch := &watcher{service: service, setServing: setServing, log: log}
 	watch.look(ctx)
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()

@@ -59,7 +59,7 @@ type yamlFile struct {
 }
 
 // decodeYAML decodes text into the struct that into points to. Fields that the file does
-// not mention keep their values. The struct's fields are of type string, int, bool,
+// not mention keep their values. The struct's fields are of type string, int, float64, bool,
 // time.Duration, []string, or structs of such; their yaml tags are the keys.
 func decodeYAML(name string, text []byte, into any) *yamlFile {
 	f := &yamlFile{name: name, lines: make(map[string]int)}
@@ -145,6 +145,12 @@ func decodeValue(node *yaml.Node, into reflect.Value) error {
 			return fmt.Errorf("%q is no whole number", node.Value)
 		}
 		into.SetInt(int64(n))
+	case float64:
+		x, err := strconv.ParseFloat(node.Value, 64)
+		if err != nil || node.Tag != "!!float" && node.Tag != "!!int" {
+			return fmt.Errorf("%q is no number", node.Value)
+		}
+		into.SetFloat(x)
 	case bool:
 		if node.Tag != "!!bool" {
 			return fmt.Errorf("%q is neither true nor false", node.Value)
