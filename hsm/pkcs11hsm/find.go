@@ -99,6 +99,13 @@ func (q search) keys(uid *hsm.UID) ([]found, error) {
 	if err := q.t.state(q.s); err != nil {
 		return nil, err
 	}
+	if len(keys) == 0 {
+		// Nor does a token hold nothing that cannot be read: SoftHSM2 leaves out objects
+		// whose files it could not open.
+		if _, err := q.t.module.ctx.GetTokenInfo(q.t.module.slot); err != nil {
+			return nil, wrap("C_GetTokenInfo", err)
+		}
+	}
 	return keys, nil
 }
 

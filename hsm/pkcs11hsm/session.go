@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/keyholt/keyholt/hsm"
 )
 
 // session is one PKCS#11 session and the buffers that belong to whoever uses it.
@@ -60,8 +62,13 @@ func (t *Token) diagnose(s *session, e *callError) *callError {
 		err = wrap("C_GetTokenInfo", err)
 	}
 	var found *callError
-	if errors.As(err, &found) {
-		return found
+	if !errors.As(err, &found) {
+		return e.as(classFailed, e.err)
 	}
-	return e.as(classFailed, e.err)
+	if found.class == classAsk {
+		// A token that cannot even tell its name is not well. SoftHSM2 is like that for
+		// good once it could not read its files, until the module is begun again.
+		return found.as(classGone, hsm.ErrUnavailable)
+	}
+	return found
 }
