@@ -13,7 +13,9 @@ import (
 // staleSocketWait is how long a process behind an existing socket has to answer.
 const staleSocketWait = 2 * time.Second
 
-// listen opens the configured listeners, the unix socket first. On an error none stays open.
+// listen opens the configured listeners, the unix socket first, and limits the number of
+// TCP connections: to the socket only the service's own user and root can connect. On an
+// error none stays open.
 func (c listenConfig) listen(ctx context.Context) (listeners []net.Listener, err error) {
 	if c.Unix != "" {
 		listener, err := listenUnix(ctx, c.Unix)
@@ -28,7 +30,7 @@ func (c listenConfig) listen(ctx context.Context) (listeners []net.Listener, err
 			closeAll(listeners)
 			return nil, err
 		}
-		listeners = append(listeners, listener)
+		listeners = append(listeners, limitConnections(listener, connectionLimit()))
 	}
 	return listeners, nil
 }
