@@ -63,6 +63,13 @@ func (l *line) sent() []int {
 	return slices.Clone(l.batches)
 }
 
+// underWay returns how many RPCs are now, and how many were at most.
+func (l *line) underWay() (now, most int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.flying, l.most
+}
+
 func always(d time.Duration) func([]*member) time.Duration {
 	return func([]*member) time.Duration { return d }
 }
@@ -133,8 +140,8 @@ func TestNoConvoys(t *testing.T) {
 			if most := rounds * takes * 3 / 2; took > most {
 				t.Errorf("RPCs of %v: %d rounds took %v, want at most %v", takes, rounds, took, most)
 			}
-			if l.most > defaultMaxInFlight {
-				t.Errorf("%d RPCs at once", l.most)
+			if _, most := l.underWay(); most > defaultMaxInFlight {
+				t.Errorf("%d RPCs at once", most)
 			}
 			if takes < maxHold && len(l.sent()) > rounds*3/2 {
 				t.Errorf("%d fast RPCs for %d rounds", len(l.sent()), rounds)
@@ -167,8 +174,8 @@ func TestCallsGatherWhileRPCsAreUnderWay(t *testing.T) {
 		if n := len(l.sent()); n > calls/10 {
 			t.Errorf("%d RPCs for %d calls", n, calls)
 		}
-		if l.most > defaultMaxInFlight {
-			t.Errorf("%d RPCs at once", l.most)
+		if _, most := l.underWay(); most > defaultMaxInFlight {
+			t.Errorf("%d RPCs at once", most)
 		}
 	})
 }
@@ -342,8 +349,8 @@ func TestHangingRPCGivesItsPlaceAway(t *testing.T) {
 			}
 			<-time.After(2 * overdueAfter)
 		}
-		if l.flying != 1+maxOverdue {
-			t.Errorf("%d RPCs under way, want %d", l.flying, 1+maxOverdue)
+		if now, _ := l.underWay(); now != 1+maxOverdue {
+			t.Errorf("%d RPCs under way, want %d", now, 1+maxOverdue)
 		}
 		start := time.Now()
 		if err := ask(t.Context(), t, q, "bounded"); err != nil {
