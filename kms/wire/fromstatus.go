@@ -27,7 +27,7 @@ func FromStatus(err error) error {
 	if err == nil {
 		return nil
 	}
-	st, ok := status.FromError(err)
+	st, ok := statusOf(err)
 	if !ok {
 		return err
 	}
@@ -49,6 +49,19 @@ func FromStatus(err error) error {
 	default:
 		return err
 	}
+}
+
+// statusOf is the status that the server sent. gRPC wraps it in an error of its own when
+// it has tried a call several times, and status.FromError then gives that error's text
+// as the message.
+func statusOf(err error) (*status.Status, bool) {
+	var sent interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &sent) {
+		if st := sent.GRPCStatus(); st != nil {
+			return st, true
+		}
+	}
+	return status.FromError(err)
 }
 
 // RetryDelay is how long the service asks its caller to wait before the same call is

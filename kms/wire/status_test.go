@@ -181,6 +181,17 @@ func TestOtherStatusesPassThrough(t *testing.T) {
 	}
 }
 
+// gRPC wraps the last status in an error of its own when it has tried a call several times.
+func TestMessageAfterRetries(t *testing.T) {
+	sent := &kms.Error{Sentinel: kms.ErrStoreUnavailable, Message: "the metadata store cannot be written"}
+	tried := fmt.Errorf("max retries exhausted: failed after 4 attempts: %w", overTheWire(t, ToStatus(sent, nil)))
+	var e *kms.Error
+	if got := FromStatus(tried); !errors.As(got, &e) || !errors.Is(got, kms.ErrStoreUnavailable) ||
+		e.Error() != sent.Error() {
+		t.Errorf("came back as %v", got)
+	}
+}
+
 // Some implementations of gRPC take 8 KiB of trailers in all.
 func TestStatusesFitIntoTrailers(t *testing.T) {
 	long := strings.Repeat("\u00e9\xff", 40_000)
