@@ -34,7 +34,7 @@ func (a *app) report(err error) {
 		a.sayf("  %s", line)
 	}
 	if x.next != "" {
-		a.sayf("What to do: %s", x.next)
+		a.sayf("What to do: %s", strings.ToUpper(x.next[:1])+x.next[1:])
 	}
 }
 
