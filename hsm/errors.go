@@ -25,6 +25,9 @@ var (
 	ErrLoginLost = errors.New("hsm: login to the token was lost")
 	// ErrUnavailable: the token or the module is gone or failing. It may come back.
 	ErrUnavailable = errors.New("hsm: token unavailable")
+	// ErrBusy: too much is waiting for the token already. Nothing was done; it may
+	// be tried again later.
+	ErrBusy = errors.New("hsm: too many requests are waiting for the token")
 	// ErrClosed: Close was called.
 	ErrClosed = errors.New("hsm: token is closed")
 

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms/envelope"
 )
 
@@ -28,7 +29,7 @@ func (d derivedCipher) open(ctx context.Context, v *versionEntry, items []*item)
 		return decryptionFailed().because(err)
 	}
 	defer clear(blocks)
-	if err := d.derive(ctx, v, blocks); err != nil {
+	if err := d.derive(ctx, v, useOpen, blocks); err != nil {
 		return err
 	}
 	_, end := d.s.begin(ctx, PhaseHost)
@@ -67,7 +68,7 @@ func (d derivedCipher) seal(ctx context.Context, v *versionEntry, kind envelope.
 		return errorf(ErrLimitExceeded, "the plaintext cannot be encrypted: %v", err)
 	}
 	defer clear(blocks)
-	if err := d.derive(ctx, v, blocks); err != nil {
+	if err := d.derive(ctx, v, useSeal, blocks); err != nil {
 		return err
 	}
 	_, end := d.s.begin(ctx, PhaseHost)
@@ -85,14 +86,41 @@ func (d derivedCipher) seal(ctx context.Context, v *versionEntry, kind envelope.
 	return nil
 }
 
-// derive replaces the derivation blocks of a batch by the keys derived from them.
-func (d derivedCipher) derive(ctx context.Context, v *versionEntry, blocks []byte) error {
+// derive replaces the derivation blocks of a batch by the keys derived from them. Where
+// the token keeps requests in a queue, the version's state is looked at again when its
+// turn has come.
+func (d derivedCipher) derive(ctx context.Context, v *versionEntry, u use, blocks []byte) error {
 	ctx, end := d.s.begin(ctx, PhaseCipher)
 	defer end()
-	if err := d.s.token.EncryptBlocks(ctx, v.UID, blocks, blocks); err != nil {
-		return tokenError(err, "derive keys")
+	var err error
+	if queue, ok := d.s.token.(queueingToken); ok {
+		err = queue.EncryptBlocksIf(ctx, v.UID, blocks, blocks, func() error {
+			return d.s.snapshot.Load().admits(v, u)
+		})
+	} else {
+		err = d.s.token.EncryptBlocks(ctx, v.UID, blocks, blocks)
 	}
-	return nil
+	var refusal *Error
+	if err == nil || errors.As(err, &refusal) {
+		return err
+	}
+	return tokenError(err, "derive keys")
+}
+
+// queueingToken is a token in front of which requests may wait for each other.
+type queueingToken interface {
+	// EncryptBlocksIf is EncryptBlocks, but asks admit when the request is about to
+	// reach the token, and fails with its error.
+	EncryptBlocksIf(ctx context.Context, key hsm.UID, dst, src []byte, admit func() error) error
+}
+
+// admits says why a version that was found in an earlier snapshot cannot be used any more.
+func (s *Snapshot) admits(v *versionEntry, u use) error {
+	now := s.versionByUID(v.UID)
+	if now == nil {
+		return notAccessible()
+	}
+	return now.refuses(u)
 }
 
 // spreadFrom is how many items make it worth while to use a second core.

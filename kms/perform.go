@@ -172,6 +172,6 @@ func notAccessible() *Error {
 
 // concernsAll reports whether an error is no matter of single items.
 func concernsAll(err error) bool {
-	return errors.Is(err, ErrTokenUnavailable) || errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrTampered) ||
+	return errors.Is(err, ErrTokenUnavailable) || errors.Is(err, ErrOverloaded) || errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrTampered) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

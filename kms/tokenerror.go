@@ -19,6 +19,8 @@ func tokenError(err error, doing string) error {
 		return errorf(ErrTokenRefused, "the token refused to %s", doing).because(err)
 	case errors.Is(err, hsm.ErrUnsupported):
 		return errorf(ErrUnsupported, "this token cannot %s", doing).because(err)
+	case errors.Is(err, hsm.ErrBusy):
+		return errorf(ErrOverloaded, "too many requests are waiting for the token").because(err)
 	case errors.Is(err, hsm.ErrAuthentication):
 		return errorf(ErrDecryptionFailed, "decryption failed").because(err)
 	default:
