@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/hsm/coalesce"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/authn"
@@ -35,6 +36,7 @@ type world struct {
 	token   *hsmtest.Faults // nearest to the memory
 	audit   *notebook
 	crypto  kmsv1.CryptoServiceClient
+	queue   *coalesce.Token
 	conn    *grpc.ClientConn
 }
 
@@ -48,8 +50,9 @@ func newWorld(t testing.TB, m *Metrics, tracing *Tracing, dial ...grpc.DialOptio
 	must(t, err)
 	t.Cleanup(func() { must(t, database.Close()) })
 
-	token := Token(counted{w.token}, m, tracing)
+	token := coalesce.NewToken(Token(counted{w.token}, m, tracing), coalesce.Config{Observe: QueueObserver(m, tracing)})
 	t.Cleanup(func() { must(t, token.Close()) })
+	m.Queue(token.Stats)
 
 	uid, made := database.SealKey()
 	sealer, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made)
@@ -70,7 +73,7 @@ func newWorld(t testing.TB, m *Metrics, tracing *Tracing, dial ...grpc.DialOptio
 		Watch: append(m.ServerOptions(), tracing.ServerOptions()...),
 	})
 	must(t, err)
-	w.conn = serve(t, server, dial...)
+	w.queue, w.conn = token, serve(t, server, dial...)
 	w.crypto = kmsv1.NewCryptoServiceClient(w.conn)
 	return w
 }

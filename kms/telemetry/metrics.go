@@ -18,6 +18,7 @@ type Metrics struct {
 	audit   auditMetrics
 	store   storeMetrics
 	token   tokenMetrics
+	queue   queueMetrics
 	keys    keyMetrics
 }
 
@@ -29,6 +30,7 @@ func NewMetrics(version string) *Metrics {
 		request:  newRequestMetrics(),
 		audit:    newAuditMetrics(),
 		store:    newStoreMetrics(),
+		queue:    newQueueMetrics(),
 		keys:     newKeyMetrics(),
 	}
 	m.token = newTokenMetrics(m.request.dataRequests.Load)
@@ -40,7 +42,7 @@ func NewMetrics(version string) *Metrics {
 	)
 	for _, part := range [][]prometheus.Collector{
 		m.request.collectors(), m.audit.collectors(), m.store.collectors(),
-		m.token.collectors(), m.keys.collectors(),
+		m.token.collectors(), m.queue.collectors(), m.keys.collectors(),
 	} {
 		m.registry.MustRegister(part...)
 	}

@@ -54,6 +54,7 @@ func TestMetricsOfRequests(t *testing.T) {
 		`keyholt_key_versions{state="REVOKED"}`:                 0,
 		`keyholt_key_versions_unavailable`:                      0,
 		`keyholt_audit_failures_total`:                          0,
+		`keyholt_queue_requests`:                                0,
 		`keyholt_token_up`:                                      1,
 		`keyholt_token_sessions`:                                float64(w.token.Info().Sessions),
 		`keyholt_token_sessions_in_use`:                         2,
@@ -65,6 +66,10 @@ func TestMetricsOfRequests(t *testing.T) {
 	})
 	if blocks := m.value(t, `keyholt_token_bytes_total{operation="encrypt_blocks"}`); blocks < 32*(5+5+2) {
 		t.Errorf("%v bytes in blocks", blocks)
+	}
+	direct, merged := m.value(t, `keyholt_queue_wait_seconds`), m.value(t, `keyholt_queue_requests_per_call`)
+	if calls := float64(w.token.Count(hsmtest.MethodEncryptBlocks)); direct != calls || merged != calls {
+		t.Errorf("%v waits and %v calls, the token had %v, one after the other", direct, merged, calls)
 	}
 	if commits := m.value(t, `keyholt_store_commits_total{outcome="OK"}`); commits < 4 {
 		t.Errorf("%v commits", commits)
@@ -152,10 +157,12 @@ func TestOff(t *testing.T) {
 	if Token(token, m, tracing) != token || m.Auditor(audit) != kms.Auditor(audit) || m.Store(nil) != nil {
 		t.Error("something is watched")
 	}
-	if m.ServerOptions() != nil || tracing.ServerOptions() != nil || tracing.Observer() != nil {
+	if m.ServerOptions() != nil || tracing.ServerOptions() != nil || tracing.Observer() != nil ||
+		QueueObserver(m, tracing) != nil {
 		t.Error("something watches")
 	}
 	m.Inventory(nil)
+	m.Queue(nil)
 	must(t, tracing.Close(t.Context()))
 	must(t, token.Close())
 }

@@ -45,6 +45,7 @@ var tokenOutcomes = [...]struct {
 	{hsm.ErrUnsupported, "unsupported"},
 	{hsm.ErrLoginLost, "login_lost"},
 	{hsm.ErrUnavailable, "unavailable"},
+	{hsm.ErrBusy, "busy"},
 	{hsm.ErrClosed, "closed"},
 	{context.Canceled, "cancelled"},
 	{context.DeadlineExceeded, "deadline"},

@@ -12,6 +12,7 @@ import (
 
 // The names of spans; that of a request is its method. docs/observability.md has them.
 const (
+	spanQueueWait = "queue wait"
 	spanTokenCall = "token call"
 )
 
