@@ -46,6 +46,7 @@ type hsmConfig struct {
 	Sessions                 int    `yaml:"sessions"`        // 0: three for each core
 	MaxBlockBytes            int    `yaml:"max_block_bytes"` // 0: the token package's default
 	RequireAllowedMechanisms bool   `yaml:"require_allowed_mechanisms"`
+	Coalesce                 bool   `yaml:"coalesce"`
 }
 
 type storeConfig struct {
@@ -99,7 +100,7 @@ const (
 // defaultConfig is what a file that sets nothing stands for.
 func defaultConfig() config {
 	return config{
-		HSM:      hsmConfig{RequireAllowedMechanisms: true},
+		HSM:      hsmConfig{RequireAllowedMechanisms: true, Coalesce: true},
 		Store:    storeConfig{Driver: driverSQLite},
 		Audit:    auditConfig{Sync: defaultAuditSync},
 		Log:      logConfig{Level: "info", Format: "json"},

@@ -44,6 +44,7 @@ func TestConfigDefaults(t *testing.T) {
 		HSM: hsmConfig{
 			Module: filepath.Join(dir, "module.so"), TokenLabel: "keyholt", PINFile: filepath.Join(dir, "pin"),
 			RequireAllowedMechanisms: true,
+			Coalesce:                 true,
 		},
 		Store:    storeConfig{Driver: "sqlite", DSN: filepath.Join(dir, "data", "keyholt.db")},
 		Audit:    auditConfig{File: filepath.Join(dir, "data", "audit.jsonl"), Sync: "200ms"},
@@ -74,6 +75,7 @@ hsm:
   sessions: 6
   max_block_bytes: 4096
   require_allowed_mechanisms: false
+  coalesce: false
 store: {driver: sqlite, dsn: /store/keys.db}
 audit: {file: /audit/log, sync: 100ms}
 log: {level: debug, format: text}

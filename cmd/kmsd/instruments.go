@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/hsm/coalesce"
 	"github.com/keyholt/keyholt/kms/telemetry"
 )
 
@@ -37,6 +39,18 @@ func newInstruments(ctx context.Context, c *config, log *slog.Logger) (instrumen
 		Logger:      log,
 	})
 	return i, err
+}
+
+// token measures a token and, if the configuration wants it, puts a queue before it in
+// which requests for one key share calls. What it returns owns the token.
+func (i instruments) token(c hsmConfig, token hsm.Token) hsm.Token {
+	measured := telemetry.Token(token, i.metrics, i.tracing)
+	if !c.Coalesce {
+		return measured
+	}
+	queue := coalesce.NewToken(measured, coalesce.Config{Observe: telemetry.QueueObserver(i.metrics, i.tracing)})
+	i.metrics.Queue(queue.Stats)
+	return queue
 }
 
 // serverOptions are for the gRPC server.

@@ -19,7 +19,6 @@ import (
 	"github.com/keyholt/keyholt/kms/authz"
 	"github.com/keyholt/keyholt/kms/grpcapi"
 	"github.com/keyholt/keyholt/kms/keystore"
-	"github.com/keyholt/keyholt/kms/telemetry"
 	"github.com/keyholt/keyholt/kms/wire"
 )
 
@@ -75,8 +74,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	}
 	defer closing(&err, "the audit log", func() error { return closeAudit(ctx, auditLog) })
 
+	queued := instruments.token(c.HSM, token)
+	defer closing(&err, "the token's queue", queued.Close)
 	service, err := kms.New(ctx, kms.Config{
-		Token:      telemetry.Token(token, instruments.metrics, instruments.tracing),
+		Token:      queued,
 		Store:      instruments.metrics.Store(store),
 		Sealer:     sealer,
 		Authorizer: authz.LocalAdministrators{UID: uint32(os.Geteuid()), Names: c.Administrators},
