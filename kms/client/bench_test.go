@@ -3,68 +3,84 @@ package client_test
 import (
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/client"
 )
 
-// BenchmarkUnwrap compares calls that are merged with one RPC per call, from 64
-// goroutines against a service in this process, over a unix socket and over TLS.
+// BenchmarkUnwrap compares calls that are merged with one RPC per call, against a service
+// in this process. An operation is one call of one of the callers.
 func BenchmarkUnwrap(b *testing.B) {
 	s := startServer(b)
-	for _, transport := range []struct {
+	twoPairs := kms.Binding{Context: map[string]string{"table": "orders", "purpose": "storage"}}
+	for i, test := range []struct {
 		name    string
 		profile client.Profile
-	}{{"unix", s.unix}, {"tls", s.admin}} {
-		for _, pairs := range []int{0, 2} {
-			binding := kms.Binding{}
-			if pairs > 0 {
-				binding.Context = map[string]string{"table": "orders", "purpose": "storage"}
-			}
-			c := dial(b, transport.profile)
-			key := createKey(b, c, fmt.Sprintf("%s-%d", transport.name, pairs))
-			keys, err := c.DataKeys(key)
-			must(b, err)
-			generated, err := keys.Generate(b.Context(), binding)
-			must(b, err)
-			run := func(kind string, unwrap func(context.Context) (kms.Secret, error)) {
-				b.Run(fmt.Sprintf("%s/context=%d/%s", transport.name, pairs, kind), func(b *testing.B) {
-					b.SetParallelism(32) // times GOMAXPROCS
-					b.ReportAllocs()
-					b.RunParallel(func(pb *testing.PB) {
-						for pb.Next() {
-							if _, err := unwrap(b.Context()); err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				})
-			}
-			run("unary", func(ctx context.Context) (kms.Secret, error) {
-				results, err := c.API().UnwrapDataKeys(ctx, kms.Principal{}, &kms.UnwrapDataKeysRequest{
-					Parent: key.Namespace(), Key: key, Binding: binding,
-					Items: []kms.DataKeyItem{{Wrapped: generated.Wrapped}},
-				})
-				if err != nil {
-					return nil, err
-				}
-				return results[0].DataKey, results[0].Err
+		binding kms.Binding
+		callers int
+	}{
+		{"unix", s.unix, kms.Binding{}, 1},
+		{"unix", s.unix, kms.Binding{}, 64},
+		{"unix", s.unix, kms.Binding{}, 512},
+		{"unix+context", s.unix, twoPairs, 64},
+		{"tls", s.admin, kms.Binding{}, 64},
+		{"tls+context", s.admin, twoPairs, 64},
+	} {
+		c := dial(b, test.profile)
+		keys := dataKeysOf(b, c, fmt.Sprintf("key-%d", i))
+		generated, err := keys.Generate(b.Context(), test.binding)
+		must(b, err)
+		name := fmt.Sprintf("%s/callers=%d", test.name, test.callers)
+		concurrently(b, name+"/unary", test.callers, func(ctx context.Context) error {
+			results, err := c.API().UnwrapDataKeys(ctx, kms.Principal{}, &kms.UnwrapDataKeysRequest{
+				Parent: keys.Key().Namespace(), Key: keys.Key(), Binding: test.binding,
+				Items: []kms.DataKeyItem{{Wrapped: generated.Wrapped}},
 			})
-			run("coalesced", func(ctx context.Context) (kms.Secret, error) {
-				return keys.Unwrap(ctx, generated.Wrapped, binding)
-			})
-		}
+			if err != nil {
+				return err
+			}
+			return results[0].Err
+		})
+		concurrently(b, name+"/coalesced", test.callers, func(ctx context.Context) error {
+			_, err := keys.Unwrap(ctx, generated.Wrapped, test.binding)
+			return err
+		})
 	}
 }
 
-func createKey(t testing.TB, c *client.Client, id string) kms.KeyName {
-	t.Helper()
-	profile := c.Profile()
-	key, err := kms.NewKeyName(profile.DefaultNamespace(), id)
-	must(t, err)
-	_, err = c.API().CreateKey(t.Context(), kms.Principal{}, &kms.CreateKeyRequest{Name: key})
-	must(t, err)
-	return key
+// BenchmarkCached is an unwrap that makes no call.
+func BenchmarkCached(b *testing.B) {
+	s := startServer(b)
+	c := dial(b, s.unix)
+	keys := dataKeysOf(b, c, "orders", client.WithUnwrapCache(client.CacheLimits{MaxUses: 1 << 20}))
+	binding := kms.Binding{Context: map[string]string{"table": "orders"}}
+	generated, err := keys.Generate(b.Context(), binding)
+	must(b, err)
+	concurrently(b, "callers=1", 1, func(ctx context.Context) error {
+		_, err := keys.Unwrap(ctx, generated.Wrapped, binding)
+		return err
+	})
+}
+
+// concurrently has many callers share the benchmark's operations.
+func concurrently(b *testing.B, name string, callers int, call func(context.Context) error) {
+	b.Run(name, func(b *testing.B) {
+		b.ReportAllocs()
+		var next atomic.Int64
+		var running sync.WaitGroup
+		for range callers {
+			running.Go(func() {
+				for next.Add(1) <= int64(b.N) {
+					if err := call(b.Context()); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		running.Wait()
+	})
 }

@@ -50,6 +50,7 @@ type generation struct {
 	binding string // as [appendBinding] encodes it
 }
 
+// generateQueue is the queue of a generation, and how many callers use it.
 type generateQueue struct {
 	*queue
 	callers int

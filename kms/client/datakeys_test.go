@@ -330,3 +330,13 @@ func TestServiceGone(t *testing.T) {
 		t.Errorf("after Close: %v", err)
 	}
 }
+
+func createKey(t testing.TB, c *client.Client, id string) kms.KeyName {
+	t.Helper()
+	profile := c.Profile()
+	key, err := kms.NewKeyName(profile.DefaultNamespace(), id)
+	must(t, err)
+	_, err = c.API().CreateKey(t.Context(), kms.Principal{}, &kms.CreateKeyRequest{Name: key})
+	must(t, err)
+	return key
+}

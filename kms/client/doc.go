@@ -1,12 +1,22 @@
 // Package client is what an application imports to use Keyholt.
 //
 // A [Profile] says where the service is and what proves who the caller is; [Dial]
-// makes a [Client] of it. The client gives the generated gRPC stubs ([Client.Keys],
-// [Client.Crypto], [Client.System]), the same calls in domain terms ([Client.API]),
-// and encryption of data of any size on the caller's own machine
-// ([Client.EncryptStream], [Client.DecryptStream]): the service then sees a data key
-// and never the data.
+// makes a [Client] of it, one per process. With the client, an application
 //
-// The package never links the server and needs no cgo. A Client may be used by many
-// goroutines at once; one per process is enough.
+//   - encrypts messages on its own machine ([DataKeys.Seal], [DataKeys.Open]), or streams
+//     of any size ([Client.EncryptStream], [Client.DecryptStream]): the service then sees
+//     data keys and never the data;
+//   - takes, wraps and unwraps data keys itself ([DataKeys.Generate], [DataKeys.Wrap],
+//     [DataKeys.Unwrap]), at the speed of batches: concurrent callers share RPCs;
+//   - makes any other call, in domain terms ([Client.API]) or with the generated gRPC stubs
+//     ([Client.Keys], [Client.Crypto], [Client.System]).
+//
+// Package tinkaead makes a key an AEAD of Tink.
+//
+// Plaintext data keys that this package holds for a moment are overwritten after use.
+// Copies in the buffers of gRPC and TLS, and the key schedules that Go's AES keeps on the
+// heap, are not. Nothing is cached unless asked for ([WithUnwrapCache], [WithSealReuse]).
+//
+// The package never links the server and needs no cgo. A Client and what it makes may be
+// used by many goroutines at once.
 package client

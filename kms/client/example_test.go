@@ -180,7 +180,7 @@ func ExampleClient_API() {
 		}
 		defer decrypted.Plaintext.Wipe()
 		fmt.Println(len(decrypted.Plaintext), "bytes under", decrypted.Version)
-		fmt.Println("printed by mistake:", decrypted.Plaintext)
+		fmt.Printf("printed by mistake: %v\n", decrypted.Plaintext)
 		return nil
 	}))
 	// Output:

@@ -18,9 +18,8 @@ type sender func(ctx context.Context, calls []*member) ([]kms.DataKeyResult, err
 // A call that finds no RPC under way is sent at once. While RPCs are, calls wait, and
 // those that wait become the next RPC. While RPCs are fast and calls few, one at a time is
 // best: a second would only make both smaller. Where several are under way, each takes
-// its share of all calls, waiting and travelling: without that,
-// whoever comes first after an answer would travel alone and all others together, turn
-// by turn.
+// its share of all calls, waiting and travelling: without that, whoever comes first after
+// an answer would travel alone and all others together, turn by turn.
 //
 // A queue has no goroutine of its own while nobody calls.
 type queue struct {
