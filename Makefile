@@ -36,9 +36,10 @@ endif
 check: check-makefile check-modules lint check-breaking check-generate check-imports check-tools race ## Run every check that is not a plain test run
 
 .PHONY: build
-build: ## Build kmsd (with cgo) and kmsctl (without) into ./bin
+build: ## Build kmsd (with cgo), kmsctl and kmsbench (without) into ./bin
 	CGO_ENABLED=1 $(GO) build -trimpath -o $(BIN)/kmsd ./cmd/kmsd
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/kmsctl ./cmd/kmsctl
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/kmsbench ./cmd/kmsbench
 
 .PHONY: lint
 lint: deps $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint the Go code and the wire contract
@@ -59,6 +60,14 @@ generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## Gen
 .PHONY: race
 race: deps ## Run the tests of the packages without cgo, and of the HSM packages, under the race detector
 	CGO_ENABLED=1 $(GO) test -race $$($(GO) list -f '{{$$cgo := eq .ImportPath "$(CGO_PACKAGE)"}}{{range .Deps}}{{if eq . "$(CGO_PACKAGE)"}}{{$$cgo = true}}{{end}}{{end}}{{if not $$cgo}}{{.ImportPath}}{{end}}' ./...) ./hsm/... ./softhsm-test/...
+
+.PHONY: bench
+bench: deps build ## Measure kmsd: every scenario, plots, a page of HTML in bench/out (under 10 minutes)
+	$(BIN)/kmsbench run --out bench/out
+
+.PHONY: bench-quick
+bench-quick: deps build ## Measure kmsd: what the claims of docs/benchmarks.md need (under 3 minutes)
+	$(BIN)/kmsbench run --quick --out bench/out
 
 .PHONY: fuzz
 fuzz: ## Fuzz every fuzz target for FUZZTIME (default 10s)

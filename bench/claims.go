@@ -21,7 +21,7 @@ type Figure string
 const (
 	Throughput Figure = "items per second"
 	MedianTime Figure = "median latency"
-	TokenCalls Figure = "token calls per item"
+	TokenCalls Figure = "token calls per item" //nolint:gosec // no credential
 	PeakMemory Figure = "peak memory of the server in MiB"
 )
 

@@ -53,6 +53,7 @@ func environment(ctx context.Context, kmsd string) Environment {
 
 // output is the first line that a command prints; "" if it cannot be run.
 func output(ctx context.Context, name string, args ...string) string {
+	//nolint:gosec // fixed names, and the program that the operator has named
 	text, err := exec.CommandContext(ctx, name, args...).Output()
 	if err != nil {
 		return ""

@@ -3,7 +3,10 @@ package bench
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,6 +23,8 @@ const (
 	setItems = 4096
 	// makers is how many calls at once make keys. The token makes one at a time.
 	makers = 4
+	// shelved is after how many keys their objects are put aside.
+	shelved = 100
 )
 
 // set names the KMS keys that items belong to, and what those are bound to.
@@ -27,7 +32,7 @@ type set struct {
 	profile  Profile
 	keys     int
 	context  int // pairs
-	versions int // of all keys together; 0: one of each
+	versions int // of all keys in the token; 0: as many as there are keys
 }
 
 func (s Scenario) set() set {
@@ -63,77 +68,62 @@ type item struct {
 }
 
 // fixture is the items of each set, ordered so that neighbours belong to different keys.
-type fixture struct {
-	items map[set][]item
-	made  map[string]bool // keys, by id
+type fixture struct{ items map[set][]item }
+
+func newFixture() *fixture { return &fixture{items: map[set][]item{}} }
+
+// makeKeys makes the KMS keys of the sets, and what versions the token lacks then.
+func (f *fixture) makeKeys(ctx context.Context, profile client.Profile, sets []set, objects *shelf) error {
+	ids := map[string]Profile{}
+	versions := 0
+	for _, s := range sets {
+		for n := range s.keys {
+			ids[s.keyID(n)] = s.profile
+		}
+		versions = max(versions, s.versions)
+	}
+	for n := range versions - len(ids) {
+		ids[fmt.Sprintf("filler-%05d", n)] = Derived
+	}
+	return f.with(ctx, profile, func(c *client.Client) error {
+		for chunk := range slices.Chunk(slices.Sorted(maps.Keys(ids)), shelved) {
+			group, ctx := errgroup.WithContext(ctx)
+			group.SetLimit(makers)
+			for _, id := range chunk {
+				group.Go(func() error {
+					_, err := c.Keys().CreateKey(ctx, &kmsv1.CreateKeyRequest{
+						Parent: parent, KeyId: id, Key: &kmsv1.Key{ProtectionProfile: protection(ids[id])},
+					})
+					return err
+				})
+			}
+			if err := errors.Join(group.Wait(), objects.put()); err != nil {
+				return fmt.Errorf("make the KMS keys of the scenarios: %w", err)
+			}
+		}
+		return nil
+	})
 }
 
-func newFixture() *fixture {
-	return &fixture{items: map[set][]item{}, made: map[string]bool{}}
+// makeItems makes the items of the sets.
+func (f *fixture) makeItems(ctx context.Context, profile client.Profile, sets []set) error {
+	return f.with(ctx, profile, func(c *client.Client) error {
+		for _, s := range sets {
+			if err := f.makeSet(ctx, c, s); err != nil {
+				return fmt.Errorf("make the data keys of the scenarios: %w", err)
+			}
+		}
+		return nil
+	})
 }
 
-// fill makes the keys and the items of the sets.
-func (f *fixture) fill(ctx context.Context, profile client.Profile, sets []set) error {
+// with works with a client.
+func (f *fixture) with(ctx context.Context, profile client.Profile, work func(*client.Client) error) error {
 	c, err := client.Dial(ctx, profile)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.Close() }() // everything was answered
-	for _, s := range sets {
-		if err := f.makeKeys(ctx, c, s); err != nil {
-			return fmt.Errorf("make the KMS keys of the scenarios: %w", err)
-		}
-		if err := f.makeItems(ctx, c, s); err != nil {
-			return fmt.Errorf("make the data keys of the scenarios: %w", err)
-		}
-	}
-	return nil
-}
-
-// makeKeys makes those keys of a set that no other has. The versions that are left over
-// when each key has one are rotations.
-func (f *fixture) makeKeys(ctx context.Context, c *client.Client, s set) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(makers)
-	for n := range s.keys {
-		if f.made[s.keyID(n)] {
-			continue
-		}
-		f.made[s.keyID(n)] = true
-		group.Go(func() error {
-			_, err := c.Keys().CreateKey(ctx, &kmsv1.CreateKeyRequest{
-				Parent: parent, KeyId: s.keyID(n), Key: &kmsv1.Key{ProtectionProfile: protection(s.profile)},
-			})
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return rotations(ctx, c, s)
-}
-
-// fillerKeys share the versions that only have to be there, so that none has thousands.
-const fillerKeys = 100
-
-// rotations brings the token to the set's number of versions.
-func rotations(ctx context.Context, c *client.Client, s set) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(makers)
-	fillers := min(fillerKeys, s.versions-s.keys)
-	for n := range max(fillers, 0) {
-		group.Go(func() error {
-			name := set{profile: s.profile, keys: s.keys}.keyName(s.keys + n)
-			_, err := c.Keys().CreateKey(ctx, &kmsv1.CreateKeyRequest{
-				Parent: parent, KeyId: s.keyID(s.keys + n), Key: &kmsv1.Key{ProtectionProfile: protection(s.profile)},
-			})
-			for made := s.keys + fillers + n; made < s.versions && err == nil; made += fillers {
-				_, err = c.Keys().RotateKey(ctx, &kmsv1.RotateKeyRequest{Name: name})
-			}
-			return err
-		})
-	}
-	return group.Wait()
+	return errors.Join(work(c), c.Close())
 }
 
 func protection(p Profile) kmsv1.ProtectionProfile {
@@ -143,11 +133,11 @@ func protection(p Profile) kmsv1.ProtectionProfile {
 	return kmsv1.ProtectionProfile_PROTECTION_PROFILE_DERIVED
 }
 
-// makeItems has the service wrap data keys and encrypt payloads.
-func (f *fixture) makeItems(ctx context.Context, c *client.Client, s set) error {
+// makeSet has the service wrap data keys and encrypt payloads.
+func (f *fixture) makeSet(ctx context.Context, c *client.Client, s set) error {
 	each := (setItems + s.keys - 1) / s.keys
 	items := make([]item, each*s.keys)
-	group, ctx := errgroup.WithContext(ctx)
+	group, making := errgroup.WithContext(ctx)
 	group.SetLimit(makers)
 	for n := range s.keys {
 		group.Go(func() error {
@@ -156,10 +146,10 @@ func (f *fixture) makeItems(ctx context.Context, c *client.Client, s set) error 
 				own[i] = &items[i*s.keys+n]
 				own[i].key = s.keyName(n)
 			}
-			if err := wrapItems(ctx, c, s, n, own); err != nil {
+			if err := wrapItems(making, c, s, n, own); err != nil {
 				return err
 			}
-			return encryptItems(ctx, c, s, n, own)
+			return encryptItems(making, c, s, n, own)
 		})
 	}
 	if err := group.Wait(); err != nil {

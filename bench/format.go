@@ -86,5 +86,9 @@ func (c *ClaimResult) sides() string {
 	if c.Over == "" {
 		return "-"
 	}
-	return number(c.OfValue) + " : " + number(c.OverValue)
+	show := number
+	if c.Figure == MedianTime {
+		show = microseconds
+	}
+	return show(c.OfValue) + " : " + show(c.OverValue)
 }

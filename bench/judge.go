@@ -9,7 +9,8 @@ import (
 type ClaimResult struct {
 	Name    string  `json:"name"`
 	Meaning string  `json:"meaning"`
-	Value   float64 `json:"value"` // median of Rounds
+	Figure  Figure  `json:"figure"` // what the sides are
+	Value   float64 `json:"value"`  // median of Rounds
 	AtLeast float64 `json:"at_least,omitempty"`
 	AtMost  float64 `json:"at_most,omitempty"`
 	Aim     float64 `json:"aim,omitempty"`
@@ -37,7 +38,9 @@ func (r *Report) judge(claims []Claim, latency time.Duration) {
 }
 
 func (r *Report) judgeOne(c *Claim, latency time.Duration) (ClaimResult, bool) {
-	result := ClaimResult{Name: c.Name, Meaning: c.Meaning, AtLeast: c.AtLeast, AtMost: c.AtMost, Aim: c.Aim}
+	result := ClaimResult{
+		Name: c.Name, Meaning: c.Meaning, Figure: c.figure(), AtLeast: c.AtLeast, AtMost: c.AtMost, Aim: c.Aim,
+	}
 	of, ok := r.values(c.figure(), delayed(c.Of, latency))
 	if !ok {
 		return result, false

@@ -38,7 +38,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	}
 	if o.TokenRates {
 		r.say("measuring the token by itself")
-		if r.report.Token, err = places.tokenRates(ctx, o.HSMLatency); err != nil {
+		if r.report.Token, err = places.tokenRates(ctx, o.HSMLatency, o.Window/4); err != nil {
 			return nil, err
 		}
 	}

@@ -99,7 +99,10 @@ func (d *sites) prepare(ctx context.Context, scenarios []Scenario, progress func
 		progress(fmt.Sprintf("making a token with up to %d keys of a profile", keys))
 		f := newFixture()
 		origin, err := newSite(ctx, d.kmsd, filepath.Join(d.scratch, fmt.Sprintf("origin-%d", versions)),
-			func(ctx context.Context, p client.Profile) error { return f.fill(ctx, p, list) })
+			func(ctx context.Context, p client.Profile, objects *shelf) error {
+				return f.makeKeys(ctx, p, list, objects)
+			},
+			func(ctx context.Context, p client.Profile) error { return f.makeItems(ctx, p, list) })
 		if err != nil {
 			return err
 		}

@@ -28,22 +28,46 @@ type site struct {
 const (
 	siteLabel     = "keyholt-dev"
 	sitePrincipal = "x509:CN=dev"
-	tokensDir     = "softhsm/tokens"
+	objectsDir    = "softhsm/tokens"
 	softHSMConf   = "softhsm/softhsm2.conf"
 )
 
 // siteFiles are what a copy takes along.
-var siteFiles = []string{"pin", "tls", tokensDir, "keyholt.db"}
+var siteFiles = []string{"pin", "tls", objectsDir, "keyholt.db"}
 
 // modulePattern finds the module in kmsd dev's log.
 var modulePattern = regexp.MustCompile(`msg="token opened".* module="?([^" ]+)`)
 
-// newSite makes a site in dir, fills it, and leaves it without a running server.
-func newSite(ctx context.Context, kmsd, dir string, fill func(context.Context, client.Profile) error) (*site, error) {
+// newSite makes a site in dir with what make makes on a first server, and then what fill
+// makes on a second one, and leaves it without a running server.
+func newSite(
+	ctx context.Context, kmsd, dir string,
+	makeKeys func(context.Context, client.Profile, *shelf) error, makeItems func(context.Context, client.Profile) error,
+) (*site, error) {
+	data := filepath.Join(dir, "data") // kmsd dev wants to have made all that is in it
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	data := filepath.Join(dir, "data") // kmsd dev wants to have made all that is in it
+	var objects *shelf
+	_, err := onSite(ctx, kmsd, dir, data, func(ctx context.Context, p client.Profile) (err error) {
+		if objects, err = newShelf(filepath.Join(data, objectsDir), filepath.Join(dir, "aside")); err != nil {
+			return err
+		}
+		return makeKeys(ctx, p, objects)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := objects.back(); err != nil {
+		return nil, err
+	}
+	return onSite(ctx, kmsd, dir, data, makeItems)
+}
+
+// onSite runs kmsd dev on a directory while work works.
+func onSite(
+	ctx context.Context, kmsd, dir, data string, work func(context.Context, client.Profile) error,
+) (*site, error) {
 	p, err := startProcess(ctx, dir, "kmsd dev", nil, kmsd, "dev", "--data-dir", data)
 	if err != nil {
 		return nil, err
@@ -53,7 +77,7 @@ func newSite(ctx context.Context, kmsd, dir string, fill func(context.Context, c
 	if err != nil {
 		return nil, err
 	}
-	if err := fill(ctx, profile); err != nil {
+	if err := work(ctx, profile); err != nil {
 		return nil, errors.Join(err, p.failed())
 	}
 	p.stop()
@@ -86,7 +110,7 @@ func (s *site) copyTo(dir string) (*site, error) {
 		}
 	}
 	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
-		filepath.Join(dir, tokensDir))
+		filepath.Join(dir, objectsDir))
 	if err := os.WriteFile(filepath.Join(dir, softHSMConf), []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
@@ -110,7 +134,7 @@ func copyTree(to, from string) error {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(target, content, 0o600)
+		return os.WriteFile(target, content, 0o600) //nolint:gosec // the same
 	})
 }
 

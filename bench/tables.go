@@ -48,7 +48,7 @@ func (r *Report) PrintClaims(w io.Writer) error {
 	if len(r.Claims) == 0 {
 		return nil
 	}
-	t := newTable(table.Row{"ratio", "value", "wanted", "aim", "", "rounds", "items/s"})
+	t := newTable(table.Row{"ratio", "value", "wanted", "aim", "", "rounds", "medians"})
 	for i := range r.Claims {
 		c := &r.Claims[i]
 		t.AppendRow(table.Row{c.Name, value(c.Value), c.bound(), value(c.Aim), c.verdict(), c.spread(), c.sides()})

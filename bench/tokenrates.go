@@ -13,11 +13,9 @@ import (
 	"time"
 )
 
-// tokenRatesWindow is for how long each figure of the token is measured.
-const tokenRatesWindow = "200ms"
-
-// tokenRates runs `kmsd hsm bench --json` on a copy of a site, and returns what it prints.
-func (d *sites) tokenRates(ctx context.Context, latency time.Duration) (json.RawMessage, error) {
+// tokenRates runs `kmsd hsm bench --json` on a copy of a site, each figure for so long,
+// and returns what it prints.
+func (d *sites) tokenRates(ctx context.Context, latency, window time.Duration) (json.RawMessage, error) {
 	origin := d.origins[slices.Min(slices.Collect(maps.Keys(d.origins)))] // there is one: what is run needs it
 	own, err := origin.copyTo(filepath.Join(d.work, "token-rates"))
 	if err != nil {
@@ -28,7 +26,7 @@ func (d *sites) tokenRates(ctx context.Context, latency time.Duration) (json.Raw
 		return nil, err
 	}
 	//nolint:gosec // the program that the operator has named
-	cmd := exec.CommandContext(ctx, d.kmsd, "hsm", "bench", "--json", "--duration", tokenRatesWindow, "--config", config)
+	cmd := exec.CommandContext(ctx, d.kmsd, "hsm", "bench", "--json", "--duration", window.String(), "--config", config)
 	cmd.Env = slices.Concat(os.Environ(), env)
 	text, err := cmd.Output()
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/keyholt/keyholt/kms/authn"
 	"github.com/keyholt/keyholt/kms/grpcapi"
+	"github.com/keyholt/keyholt/kms/telemetry"
 	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
 )
 
@@ -38,6 +39,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	}
 	server, err := grpcapi.Transport(grpcapi.Config{
 		Credentials: authn.ServerCredentials(tlsConfig), Logger: cfg.Logger,
+		Watch: telemetry.NewMetrics("echo").ServerOptions(), // counted as in kmsd, though nobody asks
 	})
 	if err != nil {
 		return err
