@@ -43,9 +43,6 @@ func value(v float64) string {
 	if v == 0 {
 		return "-"
 	}
-	if v < 0.01 {
-		return fmt.Sprintf("%.6f", v)
-	}
 	return fmt.Sprintf("%.3g", v)
 }
 

@@ -19,6 +19,8 @@ type Options struct {
 	Window time.Duration
 	// WarmUp is how long each run goes on before it is measured; default 200 ms.
 	WarmUp time.Duration
+	// Connections is how many connections the callers of a server share; default 4.
+	Connections int
 	// HSMLatency delays the token operations of every kmsd that no scenario gives a
 	// latency of its own.
 	HSMLatency time.Duration
@@ -38,11 +40,8 @@ type Event struct {
 	Done, Total int // runs of scenarios
 }
 
-// connections is how many connections the callers of a server share.
-const connections = 4
-
 func (o Options) withDefaults() (Options, error) {
-	if o.Rounds < 0 || o.Window < 0 || o.WarmUp < 0 || o.HSMLatency < 0 {
+	if o.Rounds < 0 || o.Window < 0 || o.WarmUp < 0 || o.Connections < 0 || o.HSMLatency < 0 {
 		return o, errors.New("bench: a number of rounds or a time is negative")
 	}
 	if o.Rounds == 0 {
@@ -53,6 +52,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.WarmUp == 0 {
 		o.WarmUp = 200 * time.Millisecond
+	}
+	if o.Connections == 0 {
+		o.Connections = 4
 	}
 	if o.Progress == nil {
 		o.Progress = func(Event) {}

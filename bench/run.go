@@ -29,7 +29,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		Environment: environment(ctx, o.KMSD),
 		Settings: Settings{
 			Rounds: o.Rounds, WindowSeconds: o.Window.Seconds(), WarmUpSeconds: o.WarmUp.Seconds(),
-			HSMLatency: o.HSMLatency.String(), Connections: connections,
+			HSMLatency: o.HSMLatency.String(), Connections: o.Connections,
 		},
 	}}
 	r.total = o.runs()
@@ -135,7 +135,7 @@ func (r *runner) start(ctx context.Context, server Server) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	conns, err := dialAll(ctx, s.profile, connections)
+	conns, err := dialAll(ctx, s.profile, r.Connections)
 	if err != nil {
 		s.stop()
 		return nil, err

@@ -52,9 +52,15 @@ func rootCommand() *cobra.Command {
 		Long: "kmsbench measures a real kmsd process on a throwaway SoftHSM2 token, in turns with what it is compared with.\n\n" +
 			"Exit codes: 0 success; 1 a claim does not hold, a request failed, or a comparison found a regression;\n" +
 			"2 anything else.",
-		SilenceErrors:     true, // execute prints them
-		SilenceUsage:      true,
-		Args:              cobra.NoArgs,
+		SilenceErrors: true, // execute prints them
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs, // else cobra takes an unknown command for a question
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q; see kmsbench --help", args[0])
+			}
+			return cmd.Help()
+		},
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.AddCommand(runCommand(), listCommand(), compareCommand(), reportCommand(), echoCommand())

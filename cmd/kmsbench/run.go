@@ -21,16 +21,17 @@ const gcPercent = 400
 const resultFile = "latest.json"
 
 type runFlags struct {
-	quick    bool
-	scenario string
-	rounds   int
-	window   time.Duration
-	warmUp   time.Duration
-	latency  time.Duration
-	kmsd     string
-	out      string
-	tempDir  string
-	noToken  bool
+	quick       bool
+	scenario    string
+	rounds      int
+	window      time.Duration
+	warmUp      time.Duration
+	connections int
+	latency     time.Duration
+	kmsd        string
+	out         string
+	tempDir     string
+	noToken     bool
 }
 
 func runCommand() *cobra.Command {
@@ -49,6 +50,7 @@ func runCommand() *cobra.Command {
 	flags.IntVar(&f.rounds, "rounds", 0, "rounds of each group that has no number of its own (default 7)")
 	flags.DurationVar(&f.window, "window", 0, "how long each run is measured, where the group does not say (default 800ms)")
 	flags.DurationVar(&f.warmUp, "warm-up", 0, "how long each run goes on before that (default 200ms)")
+	flags.IntVar(&f.connections, "connections", 0, "how many connections the callers of a server share (default 4)")
 	flags.DurationVar(&f.latency, "hsm-latency", 0, "delay each operation of the token by this, as a network HSM would")
 	flags.StringVar(&f.kmsd, "kmsd", "", "the kmsd `program` (default: beside this one)")
 	flags.StringVar(&f.out, "out", filepath.Join("bench", "out"), "`directory` of results")
@@ -102,7 +104,8 @@ func (f *runFlags) options() (bench.Options, error) {
 		return bench.Options{}, fmt.Errorf("%w; `make build` makes it, or name one with --kmsd", err)
 	}
 	o := bench.Options{
-		Suite: "full", Groups: bench.Full(), Rounds: f.rounds, Window: f.window, WarmUp: f.warmUp, HSMLatency: f.latency,
+		Suite: "full", Groups: bench.Full(), Rounds: f.rounds, Window: f.window, WarmUp: f.warmUp,
+		Connections: f.connections, HSMLatency: f.latency,
 		KMSD: f.kmsd, Echo: []string{self, echoName}, TempDir: f.tempDir, TokenRates: !f.noToken,
 	}
 	if f.quick {
