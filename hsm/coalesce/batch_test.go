@@ -27,7 +27,7 @@ func TestIdleKeyWaitsForNothing(t *testing.T) {
 			if took := time.Since(begin); took != 20*d {
 				t.Errorf("20 requests of %v took %v", d, took)
 			}
-			if s := w.blocks.Stats(); s.Direct != 20 || s.Calls != 20 || s.Waits != 0 || s.WaitTime != 0 {
+			if s := w.stats(); s.Direct != 20 || s.Calls != 20 || s.Waits != 0 || s.WaitTime != 0 {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -71,7 +71,7 @@ func TestQueueBecomesNextCall(t *testing.T) {
 			t.Errorf("took %v, want the time of two calls", took)
 		}
 		w.wantSizes(32, 720)
-		s := w.blocks.Stats()
+		s := w.stats()
 		if s.Requests != 10 || s.Direct != 1 || s.Calls != 2 || s.Merged != 9 || s.Bytes != 752 || s.Waits != 9 ||
 			s.WaitTime != 9*quick || s.MaxQueueRequests != 9 || s.MaxQueueBytes != 720 || s.QueueRequests != 0 ||
 			s.QueueBytes != 0 || s.InFlight != 0 || s.ActiveKeys != 0 || s.CallTime != 2*quick {

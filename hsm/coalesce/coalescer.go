@@ -60,7 +60,7 @@ func (c *Coalescer) EncryptBlocksIf(ctx context.Context, key hsm.UID, dst, src [
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	now := time.Now()
+	came := time.Now()
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
@@ -70,13 +70,14 @@ func (c *Coalescer) EncryptBlocksIf(ctx context.Context, key hsm.UID, dst, src [
 	number := c.stats.Requests
 	l := c.lineOf(key)
 	push := l.push
+	now := came
 	if l.first == nil && c.startable(l, now) {
-		c.gather(l, len(src))
+		now = c.gather(l, len(src), now)
 		if l.first == nil && c.startable(l, now) {
 			c.stats.Direct++
 			c.started(l, now)
 			c.mu.Unlock()
-			return c.direct(ctx, l, dst, src, admit)
+			return c.direct(ctx, l, dst, src, admit, now)
 		}
 		push = l.pushFront
 	} else if err := c.refuse(l, len(src)); err != nil {
@@ -86,7 +87,7 @@ func (c *Coalescer) EncryptBlocksIf(ctx context.Context, key hsm.UID, dst, src [
 	}
 	c.arrived(l, len(src))
 	r := c.newRequest(ctx, dst, src, admit)
-	r.queued, r.number = now, number
+	r.queued, r.number = came, number
 	c.queue(r, push)
 	c.refresh(l)
 	c.startReady(now)
@@ -96,9 +97,9 @@ func (c *Coalescer) EncryptBlocksIf(ctx context.Context, key hsm.UID, dst, src [
 
 // direct is a call on the caller's goroutine, with the caller's buffers. A panic in
 // it is the caller's.
-func (c *Coalescer) direct(ctx context.Context, l *line, dst, src []byte, admit func() error) (err error) {
+func (c *Coalescer) direct(ctx context.Context, l *line, dst, src []byte, admit func() error,
+	start time.Time) (err error) {
 	var o outcome
-	var start time.Time
 	defer func() {
 		now := time.Now()
 		o.elapsed = now.Sub(start)
@@ -116,9 +117,9 @@ func (c *Coalescer) direct(ctx context.Context, l *line, dst, src []byte, admit 
 		if err := admit(); err != nil {
 			return err
 		}
+		start = time.Now()
 	}
 	o.requests, o.bytes, o.panicked = 1, len(src), true
-	start = time.Now()
 	o.err = c.inner.EncryptBlocks(ctx, l.key, dst, src)
 	o.panicked = false
 	return o.err

@@ -2,6 +2,7 @@ package coalesce_test
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -34,4 +35,22 @@ func hookAround(d time.Duration, tell func(call hsmtest.Call, step int)) func(co
 		pass(d)
 		return nil
 	}
+}
+
+// unnoticed is a context that ends without telling anybody who waits on Done.
+type unnoticed struct {
+	context.Context
+	err atomic.Pointer[error]
+}
+
+func (c *unnoticed) Err() error {
+	if err := c.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// blow panics, as a broken token does.
+func blow(value any) {
+	panic(value) //nolint:forbidigo // what the tests are about
 }

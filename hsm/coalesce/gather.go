@@ -2,6 +2,7 @@ package coalesce
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/keyholt/keyholt/hsm"
 )
@@ -40,10 +41,11 @@ func (p *predictor) alone(key hsm.UID) {
 
 // gather lets other callers with requests for the line's key queue behind the
 // request of size bytes that is about to start a call, if that promises to be of use.
-// The caller holds c.mu, which gather releases for the time.
-func (c *Coalescer) gather(l *line, size int) {
+// It returns the time, which is now if it did not. The caller holds c.mu, which gather
+// releases meanwhile.
+func (c *Coalescer) gather(l *line, size int, now time.Time) time.Time {
 	if 2*size > c.cfg.MaxBytes || *c.predictor.counter(l.key) == 0 || c.pace.slow(c.cfg.SlowCall) {
-		return
+		return now
 	}
 	l.gathering = true
 	c.stats.Gathered++
@@ -54,6 +56,7 @@ func (c *Coalescer) gather(l *line, size int) {
 	if l.first == nil {
 		c.predictor.alone(l.key)
 	}
+	return time.Now()
 }
 
 // arrived tells the predictor of a request that is about to queue.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -72,7 +73,11 @@ func (w *world) takes(d time.Duration) {
 }
 
 // pass lets time pass, which is virtual in these tests.
-func pass(d time.Duration) { <-time.After(d) }
+func pass(d time.Duration) {
+	if d > 0 {
+		<-time.After(d)
+	}
+}
 
 // errWrong is the error of a request that got something else than its blocks.
 var errWrong = errors.New("not the AES of the request's own blocks")
@@ -124,6 +129,13 @@ func (w *world) succeed(pending ...<-chan error) {
 			w.Errorf("request %d: %v", i, err)
 		}
 	}
+}
+
+// stats are the counters when nothing runs: a call is counted after its requests
+// were answered.
+func (w *world) stats() coalesce.Stats {
+	synctest.Wait()
+	return w.blocks.Stats()
 }
 
 // sizes are the bytes of the token calls that have begun, in order.

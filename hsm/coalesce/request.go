@@ -9,12 +9,12 @@ import (
 // request is one caller that waits.
 type request struct {
 	// Set before it queues.
-	ctx    context.Context
-	size   int // bytes
-	admit  func() error
-	queued time.Time
+	ctx   context.Context
+	size  int // bytes
+	admit func() error
 
 	// Guarded by Coalescer.mu.
+	queued     time.Time
 	line       *line // the queue it stands in, or nil
 	prev, next *request
 	number     uint64 // order of arrival
@@ -69,7 +69,7 @@ func (c *Coalescer) await(r *request) error {
 // forget removes a request whose caller has left from the queue, if it is there.
 func (c *Coalescer) forget(r *request, inFlight bool, err error) {
 	c.mu.Lock()
-	l := r.line
+	l, dropped := r.line, Event{Kind: EventDropped, Requests: 1, Bytes: r.size, Wait: time.Since(r.queued), Err: err}
 	if l != nil {
 		c.unqueue(r)
 		c.refresh(l)
@@ -82,7 +82,7 @@ func (c *Coalescer) forget(r *request, inFlight bool, err error) {
 	c.endIfDrained()
 	c.mu.Unlock()
 	if !inFlight {
-		c.observe(Event{Kind: EventDropped, Requests: 1, Bytes: r.size, Wait: time.Since(r.queued), Err: err})
+		c.observe(dropped)
 	}
 	if l != nil {
 		c.recycle(r) // no worker has it

@@ -150,13 +150,13 @@ func TestFailuresAreNotFast(t *testing.T) {
 				t.Fatal("an unknown key encrypts")
 			}
 		}
-		if s := w.blocks.Stats(); !s.Slow || s.MeanCall != slow || s.Failed != 100 {
+		if s := w.stats(); !s.Slow || s.MeanCall != slow || s.Failed != 100 {
 			t.Errorf("%+v", s)
 		}
 		for range 200 {
 			w.succeed(w.start(t.Context(), hot, 32))
 		}
-		if w.blocks.Stats().Slow {
+		if w.stats().Slow {
 			t.Error("still slow after 200 quick calls")
 		}
 	})
