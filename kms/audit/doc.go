@@ -40,6 +40,9 @@
 // An error promises nothing: the record may or may not be in the log, and the request
 // must fail. Part of a line is never left before the next record.
 //
+// A file that is deleted under the log takes its records with it. The next record begins
+// a new one, or fails.
+//
 // # A torn line
 //
 // A crash of the machine can leave part of a line at the end of the file. The next

@@ -234,7 +234,8 @@ func TestHangingDisk(t *testing.T) {
 	f := file.open(t, everySecond(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
-	const calls = 2*queueLength + 10
+	// More than the pipe, a batch on its way and the queue take together.
+	const calls = 2 * (maxBatch/200 + queueLength)
 	outcomes := make(chan error, calls)
 	for range calls {
 		group.Go(func() { outcomes <- f.Record(ctx, dataEvent(t)) })

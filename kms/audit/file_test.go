@@ -188,6 +188,40 @@ func TestReopen(t *testing.T) {
 	openFile(t, rotated, SyncAlways())
 }
 
+// TestDeleted: a log whose file was deleted goes on in a new one, and refuses while there
+// can be none.
+func TestDeleted(t *testing.T) {
+	path := logPath(t)
+	f := openFile(t, path, everySecond(t))
+	record(t, f, controlEvent("one"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	record(t, f, dataEvent(t))
+	record(t, f, controlEvent("three"))
+	if lines := readLines(t, path); len(lines) != 2 || lines[1].Reason != "three" || !strings.HasSuffix(lines[0].ID, "-2") {
+		t.Errorf("the new file holds %+v", lines)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := f.Record(t.Context(), dataEvent(t)); err == nil {
+			t.Error("a record that is nowhere was confirmed")
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	record(t, f, controlEvent("last"))
+	if lines := readLines(t, path); len(lines) != 1 || lines[0].Reason != "last" {
+		t.Errorf("the third file holds %+v", lines)
+	}
+}
+
 // TestReopenWhileRecording rotates again and again while records are made.
 func TestReopenWhileRecording(t *testing.T) {
 	path := logPath(t)

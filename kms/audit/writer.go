@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"syscall"
 )
 
 // maxBatch is about how many bytes go into one write.
@@ -53,6 +54,7 @@ func (f *File) finish() {
 // writeBatch writes the record and those that have queued up behind it with one write(2).
 func (f *File) writeBatch(first *entry) {
 	w := &f.writer
+	missing := f.replaceDeleted()
 	w.begin()
 	number := w.number
 	for e := first; e != nil; e = f.queued() {
@@ -62,19 +64,45 @@ func (f *File) writeBatch(first *entry) {
 			break
 		}
 	}
+	if missing != nil {
+		w.refuse(missing)
+		return
+	}
 	if n, err := f.tail.file.Write(w.buffer); err != nil {
 		if !f.undo(n) {
 			w.number = number // some of them may be in the file
 		}
-		err = fmt.Errorf("write the audit log: %w", err)
-		for _, e := range w.batch {
-			e.done <- err
-		}
+		w.refuse(fmt.Errorf("write the audit log: %w", err))
 		return
 	}
 	w.number = number
 	w.torn = false
 	f.tail.wrote(w.batch)
+}
+
+// refuse answers the whole batch with an error.
+func (w *writer) refuse(err error) {
+	for _, e := range w.batch {
+		e.done <- err
+	}
+}
+
+// replaceDeleted goes on with a new file when the one that is open was deleted: what is
+// written to it nobody could ever read. A file that was only renamed is gone on with
+// until Reopen, as rotation wants it.
+func (f *File) replaceDeleted() error {
+	info, err := f.tail.file.Stat()
+	if err != nil {
+		return nil // the write finds out whether it matters
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Nlink > 0 {
+		return nil
+	}
+	f.log.Error("the audit log was deleted; its records are lost", slog.String("path", f.path))
+	if err := f.swap(); err != nil {
+		return fmt.Errorf("the audit log was deleted and cannot be begun anew: %w", err)
+	}
+	return nil
 }
 
 // queued returns the next record if there is one.
