@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"go.yaml.in/yaml/v3"
@@ -167,9 +168,31 @@ func (a *app) encode(value any) error {
 		if err := encoder.Encode(value); err != nil {
 			return err
 		}
+		escapeUnprintable(&text)
 	}
 	_, err := a.stdout.Write(text.Bytes())
 	return err
+}
+
+// escapeUnprintable makes text of others in JSON harmless for a terminal: encoding/json
+// escapes control characters of ASCII only. Line breaks aside, what is unprintable in
+// JSON stands in strings.
+func escapeUnprintable(text *bytes.Buffer) {
+	s := text.String()
+	unprintableOrNewline := func(r rune) bool { return r != '\n' && unprintable(r) }
+	if !strings.ContainsFunc(s, unprintableOrNewline) {
+		return
+	}
+	text.Reset()
+	for _, r := range s {
+		if !unprintableOrNewline(r) {
+			text.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			_, _ = fmt.Fprintf(text, `\u%04x`, unit) // a buffer takes everything
+		}
+	}
 }
 
 // printable is text of others made harmless for a terminal: control characters, also

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"testing"
 
 	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
@@ -23,6 +24,24 @@ func TestPrintable(t *testing.T) {
 }
 
 // The exact bytes of structured output: scripts rely on them.
+// TestEscapedJSON: what a terminal could obey is escaped, and the value stays the same.
+func TestEscapedJSON(t *testing.T) {
+	const text = "a\u009b31m\u202e\u007f\x1b[2J\nü \U000e0041\u2028"
+	var out bytes.Buffer
+	a := &app{stdout: &out, output: formatJSON}
+	if err := a.encode(map[string]any{"reason": text}); err != nil {
+		t.Fatal(err)
+	}
+	want := "{\n  \"reason\": \"a\\u009b31m\\u202e\\u007f\\u001b[2J\\nü \\udb40\\udc41\\u2028\"\n}\n"
+	if out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+	var value map[string]string
+	if err := json.Unmarshal(out.Bytes(), &value); err != nil || value["reason"] != text {
+		t.Errorf("%q, %v", value["reason"], err)
+	}
+}
+
 func TestEncodings(t *testing.T) {
 	finding := &kmsv1.Finding{Area: "token", Check: "a<b", Severity: severityWarning}
 	for format, want := range map[outputFormat]string{
