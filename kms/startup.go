@@ -85,7 +85,8 @@ func (s *Service) compareObject(ctx context.Context, v *versionEntry, object *hs
 	case object.Extractable || !object.Sensitive:
 		why = "its token object can be extracted"
 	case v.State.usable() && !object.Usable && s.token.Info().UsageSwitch:
-		why = "its token object was switched off behind the service's back: enable the version again if that is wanted"
+		why = "its token object was switched off behind the service's back, or the store was put back to a state from before " +
+			"a revocation: enable the version again only if the audit log shows neither"
 	case !v.State.usable() && object.Usable:
 		s.switchOffAtStart(ctx, v)
 	}
