@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -19,6 +19,7 @@ type faultyFile struct {
 	*os.File
 	syncs chan struct{} // receives one per sync that was begun
 	gate  chan struct{} // a sync waits until it can receive; nil: it does not wait
+	disk  chan struct{} // the same for a write
 
 	mu       sync.Mutex
 	syncErr  error
@@ -50,6 +51,9 @@ func (f *faultyFile) set(change func()) {
 }
 
 func (f *faultyFile) Write(p []byte) (int, error) {
+	if f.disk != nil {
+		<-f.disk
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.writeErr != nil {
@@ -224,51 +228,42 @@ func TestSyncFails(t *testing.T) {
 	closeFile(t, f)
 }
 
-// TestHangingDisk holds that no call outlives its context, however many there are.
+// TestHangingDisk holds that no call outlives its context, however many there are. In the
+// bubble of synctest it is known when nobody can go on any more.
 func TestHangingDisk(t *testing.T) {
-	reader, pipe, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := &faultyFile{File: pipe, syncs: make(chan struct{}, 1000)}
-	f := file.open(t, everySecond(t))
-	ctx, cancel := context.WithCancel(t.Context())
-	var group sync.WaitGroup
-	// More than the pipe, a batch on its way and the queue take together.
-	const calls = 2 * (maxBatch/200 + queueLength)
-	outcomes := make(chan error, calls)
-	for range calls {
-		group.Go(func() { outcomes <- f.Record(ctx, dataEvent(t)) })
-	}
-	for len(f.queue) < queueLength { // until nothing more can be queued
-		runtime.Gosched()
-		if len(outcomes) == calls {
-			t.Fatal("the pipe took everything")
+	path := logPath(t)
+	synctest.Test(t, func(t *testing.T) {
+		const later = queueLength + 10 // more than can be queued
+		file := newFaultyFile(t, path)
+		file.disk = make(chan struct{})
+		f := file.open(t, everySecond(t))
+		ctx, cancel := context.WithCancel(t.Context())
+		outcomes := make(chan error, 1+later)
+		call := func() { outcomes <- f.Record(ctx, dataEvent(t)) }
+		go call()
+		synctest.Wait() // until the disk hangs with this record
+		for range later {
+			go call()
 		}
-	}
-	cancel()
-	group.Wait()
-	close(outcomes)
-	refused := 0
-	for err := range outcomes {
-		if err != nil {
-			refused++
-			if !errors.Is(err, context.Canceled) {
+		synctest.Wait()
+		if queued := len(f.queue); queued != queueLength || len(outcomes) != 0 {
+			t.Errorf("%d records are queued, %d calls have returned", queued, len(outcomes))
+		}
+		cancel()
+		for range cap(outcomes) {
+			if err := <-outcomes; !errors.Is(err, context.Canceled) {
 				t.Errorf("Record: %v", err)
 			}
 		}
-	}
-	if refused < queueLength {
-		t.Errorf("%d of %d records were refused", refused, calls)
-	}
-	if err := f.Close(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("Close: %v", err)
-	}
-	go func() { _, _ = io.Copy(io.Discard, reader) }() // the disk answers again
-	if err := f.Close(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, syscall.EINVAL) {
-		t.Errorf("Close: %v", err) // a pipe cannot be synced
-	}
-	_ = reader.Close()
+		if err := f.Close(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("Close: %v", err)
+		}
+		close(file.disk) // it answers again
+		closeFile(t, f)
+		if lines := readLines(t, path); len(lines) != 1+queueLength {
+			t.Errorf("the log holds %d records, want %d", len(lines), 1+queueLength)
+		}
+	})
 }
 
 // TestErrorsNameWhatFailed keeps the texts that an operator reads useful.
