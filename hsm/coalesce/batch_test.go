@@ -1,6 +1,8 @@
 package coalesce_test
 
 import (
+	"bytes"
+	"context"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -153,5 +155,40 @@ func TestOthersFollowSingleCaller(t *testing.T) {
 			t.Errorf("the first caller was held for %v", took)
 		}
 		wg.Wait()
+	})
+}
+
+// TestMergedBuffersAreWiped: nothing of a merged call stays in memory of the
+// Coalescer.
+func TestMergedBuffersAreWiped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen [][]byte
+		blocks := coalesce.New(cipherFunc(func(_ context.Context, _ hsm.UID, dst, src []byte) error {
+			pass(quick)
+			copy(dst, src)
+			seen = append(seen, dst, src)
+			return nil
+		}), coalesce.Config{})
+		done := make(chan error, 3)
+		for range cap(done) {
+			go func() {
+				buffer := bytes.Repeat([]byte{1}, 48)
+				done <- blocks.EncryptBlocks(t.Context(), hot, buffer, buffer)
+			}()
+		}
+		for range cap(done) {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		synctest.Wait()
+		if len(seen) != 4 || len(seen[2]) != 96 {
+			t.Fatalf("%d buffers", len(seen))
+		}
+		for _, buffer := range seen[2:] {
+			if !bytes.Equal(buffer, make([]byte, 96)) {
+				t.Error("not wiped")
+			}
+		}
 	})
 }

@@ -52,8 +52,8 @@ func behindSessions(sessions int, d time.Duration) hsm.BlockCipher {
 }
 
 // TestNoConvoys: on a slow token merging gives nearly what 64 callers in 4 sessions
-// can at best give, 16 times one call each. Callers in step, with one call in flight,
-// give 7.5 to 8.2 times.
+// can at best give, 16 times one call each. With one call in flight it is 7.5 to 8.2
+// times, with calls that keep their distance from starts only 12.8.
 func TestNoConvoys(t *testing.T) {
 	const callers, sessions, during = 64, 4, 5 * time.Second
 	for _, pause := range []time.Duration{0, 200 * time.Microsecond} {
@@ -63,8 +63,8 @@ func TestNoConvoys(t *testing.T) {
 			merged := closedLoop(t, blocks, callers, pause, during)
 			ratio := float64(merged) / float64(alone)
 			t.Logf("pause %v: %d merged, %d one call each, ratio %.2f, %+v", pause, merged, alone, ratio, blocks.Stats())
-			if ratio < 11 {
-				t.Errorf("ratio %.2f, want at least 11", ratio)
+			if ratio < 13 {
+				t.Errorf("ratio %.2f, want at least 13", ratio)
 			}
 			if s := blocks.Stats(); !s.Slow || s.MeanCall != slow {
 				t.Errorf("slow %v, mean call %v", s.Slow, s.MeanCall)
