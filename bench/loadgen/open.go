@@ -24,7 +24,7 @@ type Open struct {
 	// then is counted in Result.Unserved. 0: [DefaultGrace].
 	Grace time.Duration
 
-	sleep func(ctx context.Context, until time.Time) // nil: sleepUntil
+	wait func(ctx context.Context, until time.Time) // nil: an alarm's
 }
 
 const defaultMaxRequests = 1_000_000
@@ -44,15 +44,20 @@ func (o Open) Run(ctx context.Context, op Operation) (*Result, error) {
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace
 	}
-	if o.sleep == nil {
-		o.sleep = sleepUntil
-	}
 	if o.Rate <= 0 || o.Callers < 1 || o.WarmUp < 0 || o.Window <= 0 {
 		return nil, errors.New("loadgen: an open run needs a rate, callers and a window")
 	}
 	expected := o.Rate * (o.WarmUp + o.Window).Seconds()
 	if expected > float64(o.MaxRequests) {
 		return nil, errors.New("loadgen: the rate and the length of the run exceed its bound on requests")
+	}
+	if o.wait == nil {
+		precise, err := newAlarm()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = precise.close() }() // it holds nothing that could be lost
+		o.wait = precise.until
 	}
 	most := int64(expected+10*math.Sqrt(expected)) + 100 // ten standard deviations: never reached
 	start := time.Now()
@@ -112,7 +117,7 @@ func (r *openRun) schedule(ctx context.Context, start time.Time, most int64, arr
 		if !next.Before(r.window.to) {
 			return
 		}
-		r.sleep(ctx, next)
+		r.wait(ctx, next)
 		if ctx.Err() != nil {
 			return
 		}

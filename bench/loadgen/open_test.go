@@ -10,19 +10,9 @@ import (
 	"time"
 )
 
-// timerSleep waits on the bubble's clock: that of the kernel is not under its control.
-func timerSleep(ctx context.Context, until time.Time) {
-	timer := time.NewTimer(time.Until(until))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
 func TestOpenKeepsItsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		run := Open{Rate: 1000, Callers: 64, WarmUp: time.Second, Window: 20 * time.Second, sleep: timerSleep}
+		run := Open{Rate: 1000, Callers: 64, WarmUp: time.Second, Window: 20 * time.Second, wait: timerUntil}
 		result, err := run.Run(t.Context(), takes(5*time.Millisecond, 2))
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +44,7 @@ func TestOpenCountsFromTheIntendedStart(t *testing.T) {
 			}
 			return 1, nil
 		}
-		result, err := Open{Rate: 100, Callers: 1, Window: 10 * time.Second, sleep: timerSleep}.Run(t.Context(), op)
+		result, err := Open{Rate: 100, Callers: 1, Window: 10 * time.Second, wait: timerUntil}.Run(t.Context(), op)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +66,7 @@ func TestOpenCountsFromTheIntendedStart(t *testing.T) {
 func TestOpenReportsWhatItCannotServe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// Two callers of 100 ms serve 20 a second; 100 come.
-		run := Open{Rate: 100, Callers: 2, Window: 10 * time.Second, Grace: 5 * time.Second, sleep: timerSleep}
+		run := Open{Rate: 100, Callers: 2, Window: 10 * time.Second, Grace: 5 * time.Second, wait: timerUntil}
 		start := time.Now()
 		result, err := run.Run(t.Context(), takes(100*time.Millisecond, 1))
 		if err != nil {
@@ -100,7 +90,7 @@ func TestOpenIsRepeatable(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var mu sync.Mutex
 			began := time.Now()
-			run := Open{Rate: 50, Callers: 8, Window: 2 * time.Second, Seed: seed, sleep: timerSleep}
+			run := Open{Rate: 50, Callers: 8, Window: 2 * time.Second, Seed: seed, wait: timerUntil}
 			_, err := run.Run(t.Context(), func(context.Context, int, int64) (int, error) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -124,7 +114,7 @@ func TestOpenIsRepeatable(t *testing.T) {
 func TestOpenCountsFailures(t *testing.T) {
 	broken := errors.New("broken")
 	synctest.Test(t, func(t *testing.T) {
-		run := Open{Rate: 100, Callers: 4, Window: time.Second, sleep: timerSleep}
+		run := Open{Rate: 100, Callers: 4, Window: time.Second, wait: timerUntil}
 		result, err := run.Run(t.Context(), func(context.Context, int, int64) (int, error) { return 0, broken })
 		if err != nil {
 			t.Fatal(err)
@@ -138,7 +128,7 @@ func TestOpenCountsFailures(t *testing.T) {
 
 func TestOpenEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	run := Open{Rate: 1000, Callers: 2, Window: 10 * time.Minute} // the real clock and the real sleep
+	run := Open{Rate: 1000, Callers: 2, Window: 10 * time.Minute} // the real clock and the real alarm
 	_, err := run.Run(ctx, func(context.Context, int, int64) (int, error) {
 		cancel()
 		return 1, nil
