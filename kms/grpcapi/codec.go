@@ -44,7 +44,7 @@ func (c *wipingCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.NewBuffer(buffer, c.pool)}, nil
 }
 
-// Unmarshal decodes a message.
+// Unmarshal decodes a request, within the bounds of [wire.Decode].
 func (c *wipingCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	m, ok := v.(proto.Message)
 	if !ok {
@@ -52,7 +52,7 @@ func (c *wipingCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	encoded := data.MaterializeToBuffer(c.pool)
 	defer encoded.Free()
-	return proto.Unmarshal(encoded.ReadOnlyData(), m)
+	return wire.Decode(encoded.ReadOnlyData(), m)
 }
 
 // wipingPool overwrites buffers when they come back.

@@ -39,6 +39,7 @@ func TestBadRequestsNeverReachTheAPI(t *testing.T) {
 	}{
 		"no items":       {unwrapRequest(0, 0), kms.ErrInvalidRequest, "items"},
 		"4097 items":     {unwrapRequest(kms.MaxItems+1, 1), kms.ErrLimitExceeded, "items"},
+		"too many items": {unwrapRequest(100_000, 0), kms.ErrLimitExceeded, ""},
 		"unknown field":  {unknown, kms.ErrInvalidRequest, "items[1].99"},
 		"bad name":       {&kmsv1.UnwrapDataKeysRequest{Parent: "shop", Items: unwrapRequest(1, 1).Items}, kms.ErrInvalidRequest, "parent"},
 		"too many bytes": {tooLong, kms.ErrLimitExceeded, ""},

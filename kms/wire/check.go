@@ -19,6 +19,9 @@ const MaxMessageBytes = 4<<20 - 64<<10
 // this service does not know: such a field is one that a newer client relies on, and
 // ignoring it would be doing something else than was asked.
 func Check(request proto.Message) error {
+	if err := checkDecoded(request); err != nil {
+		return err
+	}
 	var found []kms.Violation
 	switch m := request.(type) {
 	case *kmsv1.BatchEncryptRequest:
