@@ -20,6 +20,7 @@ import (
 
 // Numbers of functions in the function list, as the proxy's command fail wants them.
 const (
+	fnDestroyObject  = "22"
 	fnSetAttribute   = "25"
 	fnEncryptInit    = "29"
 	fnEncrypt        = "30"

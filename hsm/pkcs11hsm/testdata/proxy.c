@@ -14,6 +14,8 @@
  *   small            C_Encrypt of any length: CKR_BUFFER_TOO_SMALL, once
  *   hide M           leave mechanism M out of C_GetMechanismList
  *   flags F          add flags F to CK_TOKEN_INFO
+ *   weaken A V       C_GenerateKey: give the Boolean attribute A the value V, whatever the
+ *                    template says
  *   gone             from now on CKR_TOKEN_NOT_PRESENT, until C_Finalize
  *   reset            as if nothing had been said
  */
@@ -40,11 +42,16 @@ typedef struct {
 	unsigned char *aad;
 	ulong_t aad_len, tag_bits;
 } gcm_t;
+typedef struct {
+	ulong_t type;
+	void *value;
+	ulong_t len;
+} attribute_t;
 
 enum {
 	INITIALIZE = 0, FINALIZE = 1, GET_INFO = 2, GET_FUNCTION_LIST = 3, GET_TOKEN_INFO = 6, GET_MECHANISM_LIST = 7,
-	OPEN_SESSION = 12, GET_SESSION_INFO = 15, LOGIN = 18, SET_ATTRIBUTE = 25, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
-	SEED_RANDOM = 63, GENERATE_RANDOM = 64, FUNCTIONS = 68
+	OPEN_SESSION = 12, GET_SESSION_INFO = 15, LOGIN = 18, DESTROY_OBJECT = 22, SET_ATTRIBUTE = 25, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
+	GENERATE_KEY = 58, SEED_RANDOM = 63, GENERATE_RANDOM = 64, FUNCTIONS = 68
 };
 #define DATA_LEN_RANGE 0x21UL
 #define MECHANISM_PARAM_INVALID 0x71UL
@@ -57,7 +64,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
 	char nonce;
 	ulong_t limit, hidden, flags;
-	int gone, small;
+	int gone, small, weaken;
+	ulong_t weak_attribute;
+	unsigned char weak_value;
 	ulong_t fail_count[FUNCTIONS], fail_rv[FUNCTIONS];
 } told;
 /* The nonce of the GCM operation of this thread: Init and operation follow at once. */
@@ -85,7 +94,11 @@ static void obey(const char *text, size_t len)
 			told.flags = a;
 		else if (sscanf(next, "hide %li", (long *)&a) == 1)
 			told.hidden = a;
-		else if (sscanf(next, "fail %lu %lu %li", &a, &b, (long *)&c) == 3 && a < FUNCTIONS) {
+		else if (sscanf(next, "weaken %li %lu", (long *)&a, &b) == 2) {
+			told.weaken = 1;
+			told.weak_attribute = a;
+			told.weak_value = b;
+		} else if (sscanf(next, "fail %lu %lu %li", &a, &b, (long *)&c) == 3 && a < FUNCTIONS) {
 			told.fail_count[a] = b;
 			told.fail_rv[a] = c;
 		} else if (strcmp(next, "gone") == 0)
@@ -153,6 +166,13 @@ static ulong_t login(ulong_t session, ulong_t user, unsigned char *pin, ulong_t 
 
 	return rv ? rv
 		  : ((ulong_t(*)(ulong_t, ulong_t, unsigned char *, ulong_t))real->f[LOGIN])(session, user, pin, len);
+}
+
+static ulong_t destroy_object(ulong_t session, ulong_t object)
+{
+	ulong_t rv = told_to_fail(DESTROY_OBJECT);
+
+	return rv ? rv : ((ulong_t(*)(ulong_t, ulong_t))real->f[DESTROY_OBJECT])(session, object);
 }
 
 static ulong_t set_attribute(ulong_t session, ulong_t object, void *template, ulong_t count)
@@ -266,6 +286,25 @@ static ulong_t decrypt(ulong_t session, unsigned char *in, ulong_t len, unsigned
 	return next(session, in, len, out, out_len);
 }
 
+static ulong_t generate_key(ulong_t session, mechanism_t *mechanism, attribute_t *template, ulong_t count, ulong_t *key)
+{
+	ulong_t (*next)(ulong_t, mechanism_t *, attribute_t *, ulong_t, ulong_t *) = (void *)real->f[GENERATE_KEY];
+	attribute_t changed[64];
+	ulong_t rv = told_to_fail(GENERATE_KEY), i;
+
+	if (rv != 0)
+		return rv;
+	if (!told.weaken || count > sizeof changed / sizeof changed[0])
+		return next(session, mechanism, template, count, key);
+	memcpy(changed, template, count * sizeof changed[0]);
+	for (i = 0; i < count; i++)
+		if (changed[i].type == told.weak_attribute) {
+			changed[i].value = &told.weak_value;
+			changed[i].len = sizeof told.weak_value;
+		}
+	return next(session, mechanism, changed, count, key);
+}
+
 ulong_t C_GetFunctionList(list_t **list)
 {
 	const char *module = getenv("KEYHOLT_PROXY_MODULE");
@@ -283,11 +322,13 @@ ulong_t C_GetFunctionList(list_t **list)
 	proxy.f[OPEN_SESSION] = (any_fn)open_session;
 	proxy.f[GET_SESSION_INFO] = (any_fn)get_session_info;
 	proxy.f[LOGIN] = (any_fn)login;
+	proxy.f[DESTROY_OBJECT] = (any_fn)destroy_object;
 	proxy.f[SET_ATTRIBUTE] = (any_fn)set_attribute;
 	proxy.f[ENCRYPT_INIT] = (any_fn)encrypt_init;
 	proxy.f[ENCRYPT] = (any_fn)encrypt;
 	proxy.f[DECRYPT_INIT] = (any_fn)decrypt_init;
 	proxy.f[DECRYPT] = (any_fn)decrypt;
+	proxy.f[GENERATE_KEY] = (any_fn)generate_key;
 	proxy.f[SEED_RANDOM] = (any_fn)seed_random;
 	*list = &proxy;
 	return 0;
