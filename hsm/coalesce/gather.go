@@ -16,8 +16,8 @@ import (
 // when the host is not busy, yielding takes well under a microsecond.
 //
 // Measured over gRPC with 64 callers of one key on 2 busy cores and SoftHSM2: 1.3
-// requests a call without, 7 to 14 with it; of the processor time that a request
-// takes beyond an echo's 12 to 19 µs, about 5 to 7 µs remain.
+// requests a call without, 5 to 14 with it; of the processor time that a request
+// takes beyond an echo's, 12 to 19 µs, about 4 to 7 µs remain.
 
 // predictor tells for which keys it is worth while to gather. Keys share counters if
 // they hash alike, which costs one of them a yield now and then.
