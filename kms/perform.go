@@ -167,7 +167,7 @@ func (s *Service) confirm(ctx context.Context, c *dataCall, now *Snapshot) {
 
 // notAccessible is the one error for what does not exist and what is not allowed.
 func notAccessible() *Error {
-	return errorf(ErrNotAccessible, "the key does not exist here, or you may not use it like this")
+	return errorf(ErrNotAccessible, "it does not exist here, or you may not do this")
 }
 
 // concernsAll reports whether an error is no matter of single items.

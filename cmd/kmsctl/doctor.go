@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,7 +12,9 @@ import (
 	"google.golang.org/grpc"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/client"
+	"github.com/keyholt/keyholt/kms/wire"
 	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
 )
 
@@ -20,7 +23,8 @@ func newDoctor(a *app) *cobra.Command {
 		Use:   "doctor",
 		Short: "Examine the service and the way to it",
 		Long: `Examine the service and the way to it: address and connection, TLS version and both
-certificates, health, clocks, and what the service finds in its token, store and keys.
+certificates, health, whom the service takes you for, clocks, and what the service finds
+in its token, store and keys; these findings are for administrators only.
 The exit code is 1 if anything does not work.`,
 		Args: between(0, 0),
 		RunE: a.local(func(ctx context.Context, _ []string) error {
@@ -82,7 +86,7 @@ func (d *examination) run(ctx context.Context) {
 		return
 	}
 	d.health(ctx)
-	d.service(ctx)
+	d.service(ctx, d.principal(ctx))
 }
 
 // connection examines the way to the service. It reports whether there is one.
@@ -156,17 +160,47 @@ func (d *examination) health(ctx context.Context) {
 	}
 }
 
+// principal asks whom the service takes the caller for. The zero value is returned when
+// there is no telling.
+func (d *examination) principal(ctx context.Context) kms.Principal {
+	response, err := d.conn.System().WhoAmI(ctx, &kmsv1.WhoAmIRequest{})
+	if err != nil {
+		d.problem("service", "principal", d.a.explain(err))
+		return kms.Principal{}
+	}
+	p := wire.DecodeWhoAmIResponse(response)
+	d.add("service", "principal", severityOK, p.Name, "")
+	return p
+}
+
+// explainRefused says why a principal is not told what the service finds.
+func explainRefused(p kms.Principal) explanation {
+	x := explanation{cause: "not an administrator: the service refuses its findings"}
+	switch p.Method {
+	case kms.MethodTLS:
+		x.next = "ask for " + p.Name + " to be added to `administrators` in the configuration of kmsd."
+	case kms.MethodUnix:
+		x.next = "use the unix socket as root or as the user that kmsd runs as, or a certificate of an administrator."
+	default:
+		x.next = "ask an administrator for access."
+	}
+	return x
+}
+
 // service asks the service for its own findings, and compares the clocks.
-func (d *examination) service(ctx context.Context) {
+func (d *examination) service(ctx context.Context, caller kms.Principal) {
 	before := time.Now()
 	response, err := d.conn.System().Diagnose(ctx, &kmsv1.DiagnoseRequest{})
 	after := time.Now()
+	if errors.Is(wire.FromStatus(err), kms.ErrNotAccessible) {
+		d.problem("service", "diagnose", explainRefused(caller))
+		return
+	}
 	if err != nil {
 		d.problem("service", "diagnose", d.a.explain(err))
 		return
 	}
 	d.add("service", "version", severityOK, response.GetServerVersion(), "")
-	d.add("service", "principal", severityOK, response.GetPrincipal(), "")
 	if response.GetServerTime() != nil {
 		d.clock(before, response.GetServerTime().AsTime(), after)
 	}

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyholt/keyholt/kms"
 	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
 )
 
@@ -33,6 +36,47 @@ func TestDoctor(t *testing.T) {
 	}
 	if failed["server"] != "NOT_SERVING" || failed[kmsv1.CryptoService_ServiceDesc.ServiceName] != "NOT_SERVING" {
 		t.Errorf("failed: %v", failed)
+	}
+}
+
+// noRights is an authorizer for whom nobody is an administrator.
+type noRights struct{}
+
+func (noRights) Authorize(context.Context, *kms.Question) kms.Decision { return kms.Decision{} }
+
+// TestDoctorRefused: who is no administrator sees whom the service takes them for, and
+// that this is why there is no more to see.
+func TestDoctorRefused(t *testing.T) {
+	w := newWorldFor(t, noRights{})
+	stdout, _, code := w.exit("", "doctor")
+	if code != exitFailure {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"unix:" + strconv.Itoa(os.Getuid()), "SERVING", "not an administrator", "as root or as the user that kmsd runs as"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("does not say %q:\n%s", want, stdout)
+		}
+	}
+}
+
+// TestRefusalSaysNothingOfKeys: the one message for what is refused fits whatever was
+// asked for.
+func TestRefusalSaysNothingOfKeys(t *testing.T) {
+	w := newWorldFor(t, noRights{})
+	for _, command := range []string{"namespace list", "key list", "key show orders", "random 16"} {
+		w.fails(exitFailure, words(command), "it does not exist here, or you may not do this (NOT_ACCESSIBLE)")
+	}
+}
+
+func TestExplainRefused(t *testing.T) {
+	for want, p := range map[string]kms.Principal{
+		"ask for x509:CN=ops,O=Example to be added to `administrators`": {Name: "x509:CN=ops,O=Example", Method: kms.MethodTLS},
+		"as root or as the user that kmsd runs as":                      {Name: "unix:1000", Method: kms.MethodUnix},
+		"ask an administrator":                                          {},
+	} {
+		if x := explainRefused(p); !strings.Contains(x.cause, "not an administrator") || !strings.Contains(x.next, want) {
+			t.Errorf("%+v: %+v does not say %q", p, x, want)
+		}
 	}
 }
 

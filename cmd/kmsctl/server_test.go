@@ -30,6 +30,12 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldFor(t, authz.LocalAdministrators{UID: uint32(os.Getuid())})
+}
+
+// newWorldFor is newWorld with rights of the test's choice.
+func newWorldFor(t *testing.T, rights kms.Authorizer) *world {
+	t.Helper()
 	w := &world{T: t, dir: t.TempDir()}
 	token := hsmtest.NewMemory(hsmtest.MemoryConfig{}).Open()
 	t.Cleanup(func() { w.must(token.Close()) })
@@ -45,7 +51,7 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	service, err := kms.New(ctx, kms.Config{
 		Token: token, Store: store, Sealer: sealer, Auditor: noAudit{},
-		Authorizer: authz.LocalAdministrators{UID: uint32(os.Getuid())},
+		Authorizer: rights,
 		Logger:     slog.New(slog.DiscardHandler),
 	})
 	w.must(err)
