@@ -63,7 +63,7 @@ func cmdCall(ts *testscript.TestScript, args []string) {
 	}
 	switch args[1] {
 	case "whoami":
-		answer, err := c.System().Diagnose(ctx, &kmsv1.DiagnoseRequest{})
+		answer, err := c.System().WhoAmI(ctx, &kmsv1.WhoAmIRequest{})
 		report(ts, answer.GetPrincipal(), wire.FromStatus(err))
 	case "health":
 		answer, err := healthv1.NewHealthClient(c.Conn()).Check(ctx, &healthv1.HealthCheckRequest{Service: arg})

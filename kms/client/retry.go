@@ -42,6 +42,7 @@ func retryConfig() string {
 		kmsv1.CryptoService_RewrapDataKeys_FullMethodName,
 		kmsv1.CryptoService_GenerateRandom_FullMethodName,
 		kmsv1.SystemService_Diagnose_FullMethodName,
+		kmsv1.SystemService_WhoAmI_FullMethodName,
 	}
 	names := make([]string, len(repeatable))
 	for i, full := range repeatable { // "/package.Service/Method"

@@ -32,3 +32,13 @@ func (s *systemService) Diagnose(ctx context.Context, _ *kmsv1.DiagnoseRequest) 
 		Findings:      findings,
 	}), nil
 }
+
+// WhoAmI needs no permission and leaves no record: it returns nothing but what the
+// caller itself has proved, and reaches neither keys nor token.
+func (*systemService) WhoAmI(ctx context.Context, _ *kmsv1.WhoAmIRequest) (*kmsv1.WhoAmIResponse, error) {
+	p, err := principal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return wire.EncodeWhoAmIResponse(p), nil
+}

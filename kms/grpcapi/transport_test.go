@@ -109,6 +109,37 @@ func ask(t *testing.T, target string, creds credentials.TransportCredentials) (*
 	return kmsv1.NewSystemServiceClient(conn).Diagnose(ctx, &kmsv1.DiagnoseRequest{})
 }
 
+// askWho is ask for WhoAmI.
+func askWho(t *testing.T, target string, creds credentials.TransportCredentials) (*kmsv1.WhoAmIResponse, error) {
+	t.Helper()
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(creds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	return kmsv1.NewSystemServiceClient(conn).WhoAmI(ctx, &kmsv1.WhoAmIRequest{})
+}
+
+// TestWhoAmI: each caller is told its own identity.
+func TestWhoAmI(t *testing.T) {
+	s := newSockets(t)
+	for target, test := range map[string]struct {
+		creds  credentials.TransportCredentials
+		name   string
+		method kmsv1.WhoAmIResponse_Method
+	}{
+		s.unix: {insecure.NewCredentials(), "unix:" + strconv.Itoa(os.Getuid()), kmsv1.WhoAmIResponse_METHOD_UNIX},
+		s.tcp:  {credentials.NewTLS(s.clientTLS(t)), "x509:CN=billing", kmsv1.WhoAmIResponse_METHOD_TLS},
+	} {
+		got, err := askWho(t, target, test.creds)
+		if err != nil || got.GetPrincipal() != test.name || got.GetMethod() != test.method {
+			t.Errorf("%v, %v, want %s by %v", got, err, test.name, test.method)
+		}
+	}
+}
+
 func TestOverUnixSocket(t *testing.T) {
 	s := newSockets(t)
 	got, err := ask(t, s.unix, insecure.NewCredentials())
@@ -129,6 +160,15 @@ func TestOverMutualTLS(t *testing.T) {
 	}
 	if got.GetPrincipal() != "x509:CN=billing" || !strings.HasPrefix(got.GetFindings()[0].GetDetail(), "127.0.0.1:") {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestWhoAmINeedsAnIdentity: a connection without one is told nothing.
+func TestWhoAmINeedsAnIdentity(t *testing.T) {
+	r := serve(t, Config{API: whoAmI{}, Credentials: insecure.NewCredentials()})
+	got, err := kmsv1.NewSystemServiceClient(r.conn).WhoAmI(t.Context(), &kmsv1.WhoAmIRequest{})
+	if status.Code(err) != codes.Unauthenticated {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 

@@ -51,6 +51,11 @@ var severities = enumTable[kmsv1.Finding_Severity, kms.Severity]{
 	{kmsv1.Finding_SEVERITY_ERROR, kms.SeverityError},
 }
 
+var methods = enumTable[kmsv1.WhoAmIResponse_Method, kms.Method]{
+	{kmsv1.WhoAmIResponse_METHOD_UNIX, kms.MethodUnix},
+	{kmsv1.WhoAmIResponse_METHOD_TLS, kms.MethodTLS},
+}
+
 // encode is the value on the wire; unspecified for none.
 func (t enumTable[W, D]) encode(domain D) W {
 	for _, p := range t {

@@ -213,6 +213,8 @@ func TestRoundTrips(t *testing.T) {
 			ServerVersion: "v1", ServerTime: aTime(9), Principal: "unix:0",
 			Findings: []kms.Finding{{Area: "token", Check: "mechanisms", Severity: kms.SeverityWarning, Detail: "d", Remedy: "r"}},
 		}, EncodeDiagnoseResponse, none(DecodeDiagnoseResponse)),
+		"WhoAmIResponse": trip(kms.Principal{Name: "x509:CN=ops", Method: kms.MethodTLS},
+			EncodeWhoAmIResponse, none(DecodeWhoAmIResponse)),
 	} {
 		t.Run(name, func(t *testing.T) { run(t, true) })
 	}

@@ -22,6 +22,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How a caller proves who it is.
+type WhoAmIResponse_Method int32
+
+const (
+	WhoAmIResponse_METHOD_UNSPECIFIED WhoAmIResponse_Method = 0
+	// By a unix socket: the kernel says whose process it is.
+	WhoAmIResponse_METHOD_UNIX WhoAmIResponse_Method = 1
+	// By a TLS client certificate.
+	WhoAmIResponse_METHOD_TLS WhoAmIResponse_Method = 2
+)
+
+// Enum value maps for WhoAmIResponse_Method.
+var (
+	WhoAmIResponse_Method_name = map[int32]string{
+		0: "METHOD_UNSPECIFIED",
+		1: "METHOD_UNIX",
+		2: "METHOD_TLS",
+	}
+	WhoAmIResponse_Method_value = map[string]int32{
+		"METHOD_UNSPECIFIED": 0,
+		"METHOD_UNIX":        1,
+		"METHOD_TLS":         2,
+	}
+)
+
+func (x WhoAmIResponse_Method) Enum() *WhoAmIResponse_Method {
+	p := new(WhoAmIResponse_Method)
+	*p = x
+	return p
+}
+
+func (x WhoAmIResponse_Method) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WhoAmIResponse_Method) Descriptor() protoreflect.EnumDescriptor {
+	return file_keyholt_kms_v1_system_service_proto_enumTypes[0].Descriptor()
+}
+
+func (WhoAmIResponse_Method) Type() protoreflect.EnumType {
+	return &file_keyholt_kms_v1_system_service_proto_enumTypes[0]
+}
+
+func (x WhoAmIResponse_Method) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WhoAmIResponse_Method.Descriptor instead.
+func (WhoAmIResponse_Method) EnumDescriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{3, 0}
+}
+
 // How serious a finding is.
 type Finding_Severity int32
 
@@ -62,11 +114,11 @@ func (x Finding_Severity) String() string {
 }
 
 func (Finding_Severity) Descriptor() protoreflect.EnumDescriptor {
-	return file_keyholt_kms_v1_system_service_proto_enumTypes[0].Descriptor()
+	return file_keyholt_kms_v1_system_service_proto_enumTypes[1].Descriptor()
 }
 
 func (Finding_Severity) Type() protoreflect.EnumType {
-	return &file_keyholt_kms_v1_system_service_proto_enumTypes[0]
+	return &file_keyholt_kms_v1_system_service_proto_enumTypes[1]
 }
 
 func (x Finding_Severity) Number() protoreflect.EnumNumber {
@@ -75,7 +127,7 @@ func (x Finding_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Severity.Descriptor instead.
 func (Finding_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{2, 0}
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{4, 0}
 }
 
 type DiagnoseRequest struct {
@@ -186,6 +238,97 @@ func (x *DiagnoseResponse) GetFindings() []*Finding {
 	return nil
 }
 
+type WhoAmIRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIRequest) Reset() {
+	*x = WhoAmIRequest{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIRequest) ProtoMessage() {}
+
+func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
+func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{2}
+}
+
+type WhoAmIResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The principal, such as `unix:1000` or `x509:CN=ops,O=Example`: the name that
+	// configuration and audit log have for the caller.
+	Principal string `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	// How the caller proved it.
+	Method        WhoAmIResponse_Method `protobuf:"varint,2,opt,name=method,proto3,enum=keyholt.kms.v1.WhoAmIResponse_Method" json:"method,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIResponse) Reset() {
+	*x = WhoAmIResponse{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIResponse) ProtoMessage() {}
+
+func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
+func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WhoAmIResponse) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetMethod() WhoAmIResponse_Method {
+	if x != nil {
+		return x.Method
+	}
+	return WhoAmIResponse_METHOD_UNSPECIFIED
+}
+
 // A Finding is one thing that was examined.
 type Finding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -205,7 +348,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[2]
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -217,7 +360,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[2]
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,7 +373,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{2}
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Finding) GetArea() string {
@@ -279,7 +422,16 @@ const file_keyholt_kms_v1_system_service_proto_rawDesc = "" +
 	"\vserver_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"serverTime\x12\x1c\n" +
 	"\tprincipal\x18\x03 \x01(\tR\tprincipal\x123\n" +
-	"\bfindings\x18\x04 \x03(\v2\x17.keyholt.kms.v1.FindingR\bfindings\"\x82\x02\n" +
+	"\bfindings\x18\x04 \x03(\v2\x17.keyholt.kms.v1.FindingR\bfindings\"\x0f\n" +
+	"\rWhoAmIRequest\"\xb0\x01\n" +
+	"\x0eWhoAmIResponse\x12\x1c\n" +
+	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12=\n" +
+	"\x06method\x18\x02 \x01(\x0e2%.keyholt.kms.v1.WhoAmIResponse.MethodR\x06method\"A\n" +
+	"\x06Method\x12\x16\n" +
+	"\x12METHOD_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vMETHOD_UNIX\x10\x01\x12\x0e\n" +
+	"\n" +
+	"METHOD_TLS\x10\x02\"\x82\x02\n" +
 	"\aFinding\x12\x12\n" +
 	"\x04area\x18\x01 \x01(\tR\x04area\x12\x14\n" +
 	"\x05check\x18\x02 \x01(\tR\x05check\x12<\n" +
@@ -290,9 +442,10 @@ const file_keyholt_kms_v1_system_service_proto_rawDesc = "" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSEVERITY_OK\x10\x01\x12\x14\n" +
 	"\x10SEVERITY_WARNING\x10\x02\x12\x12\n" +
-	"\x0eSEVERITY_ERROR\x10\x032^\n" +
+	"\x0eSEVERITY_ERROR\x10\x032\xa7\x01\n" +
 	"\rSystemService\x12M\n" +
-	"\bDiagnose\x12\x1f.keyholt.kms.v1.DiagnoseRequest\x1a .keyholt.kms.v1.DiagnoseResponseB7Z5github.com/keyholt/keyholt/proto/keyholt/kms/v1;kmsv1b\x06proto3"
+	"\bDiagnose\x12\x1f.keyholt.kms.v1.DiagnoseRequest\x1a .keyholt.kms.v1.DiagnoseResponse\x12G\n" +
+	"\x06WhoAmI\x12\x1d.keyholt.kms.v1.WhoAmIRequest\x1a\x1e.keyholt.kms.v1.WhoAmIResponseB7Z5github.com/keyholt/keyholt/proto/keyholt/kms/v1;kmsv1b\x06proto3"
 
 var (
 	file_keyholt_kms_v1_system_service_proto_rawDescOnce sync.Once
@@ -306,26 +459,32 @@ func file_keyholt_kms_v1_system_service_proto_rawDescGZIP() []byte {
 	return file_keyholt_kms_v1_system_service_proto_rawDescData
 }
 
-var file_keyholt_kms_v1_system_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyholt_kms_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_keyholt_kms_v1_system_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_keyholt_kms_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_keyholt_kms_v1_system_service_proto_goTypes = []any{
-	(Finding_Severity)(0),         // 0: keyholt.kms.v1.Finding.Severity
-	(*DiagnoseRequest)(nil),       // 1: keyholt.kms.v1.DiagnoseRequest
-	(*DiagnoseResponse)(nil),      // 2: keyholt.kms.v1.DiagnoseResponse
-	(*Finding)(nil),               // 3: keyholt.kms.v1.Finding
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(WhoAmIResponse_Method)(0),    // 0: keyholt.kms.v1.WhoAmIResponse.Method
+	(Finding_Severity)(0),         // 1: keyholt.kms.v1.Finding.Severity
+	(*DiagnoseRequest)(nil),       // 2: keyholt.kms.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),      // 3: keyholt.kms.v1.DiagnoseResponse
+	(*WhoAmIRequest)(nil),         // 4: keyholt.kms.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),        // 5: keyholt.kms.v1.WhoAmIResponse
+	(*Finding)(nil),               // 6: keyholt.kms.v1.Finding
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_keyholt_kms_v1_system_service_proto_depIdxs = []int32{
-	4, // 0: keyholt.kms.v1.DiagnoseResponse.server_time:type_name -> google.protobuf.Timestamp
-	3, // 1: keyholt.kms.v1.DiagnoseResponse.findings:type_name -> keyholt.kms.v1.Finding
-	0, // 2: keyholt.kms.v1.Finding.severity:type_name -> keyholt.kms.v1.Finding.Severity
-	1, // 3: keyholt.kms.v1.SystemService.Diagnose:input_type -> keyholt.kms.v1.DiagnoseRequest
-	2, // 4: keyholt.kms.v1.SystemService.Diagnose:output_type -> keyholt.kms.v1.DiagnoseResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	7, // 0: keyholt.kms.v1.DiagnoseResponse.server_time:type_name -> google.protobuf.Timestamp
+	6, // 1: keyholt.kms.v1.DiagnoseResponse.findings:type_name -> keyholt.kms.v1.Finding
+	0, // 2: keyholt.kms.v1.WhoAmIResponse.method:type_name -> keyholt.kms.v1.WhoAmIResponse.Method
+	1, // 3: keyholt.kms.v1.Finding.severity:type_name -> keyholt.kms.v1.Finding.Severity
+	2, // 4: keyholt.kms.v1.SystemService.Diagnose:input_type -> keyholt.kms.v1.DiagnoseRequest
+	4, // 5: keyholt.kms.v1.SystemService.WhoAmI:input_type -> keyholt.kms.v1.WhoAmIRequest
+	3, // 6: keyholt.kms.v1.SystemService.Diagnose:output_type -> keyholt.kms.v1.DiagnoseResponse
+	5, // 7: keyholt.kms.v1.SystemService.WhoAmI:output_type -> keyholt.kms.v1.WhoAmIResponse
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_keyholt_kms_v1_system_service_proto_init() }
@@ -338,8 +497,8 @@ func file_keyholt_kms_v1_system_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyholt_kms_v1_system_service_proto_rawDesc), len(file_keyholt_kms_v1_system_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   3,
+			NumEnums:      2,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	SystemService_Diagnose_FullMethodName = "/keyholt.kms.v1.SystemService/Diagnose"
+	SystemService_WhoAmI_FullMethodName   = "/keyholt.kms.v1.SystemService/WhoAmI"
 )
 
 // SystemServiceClient is the client API for SystemService service.
@@ -30,6 +31,10 @@ const (
 type SystemServiceClient interface {
 	// Examines token, store and configuration.
 	Diagnose(ctx context.Context, in *DiagnoseRequest, opts ...grpc.CallOption) (*DiagnoseResponse, error)
+	// Tells whom the service takes the caller for. Every authenticated caller may ask: it
+	// learns its own identity and nothing else, so no permission is needed, and the audit
+	// log has no record of it.
+	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 }
 
 type systemServiceClient struct {
@@ -50,6 +55,16 @@ func (c *systemServiceClient) Diagnose(ctx context.Context, in *DiagnoseRequest,
 	return out, nil
 }
 
+func (c *systemServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhoAmIResponse)
+	err := c.cc.Invoke(ctx, SystemService_WhoAmI_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SystemServiceServer is the server API for SystemService service.
 // All implementations must embed UnimplementedSystemServiceServer
 // for forward compatibility.
@@ -58,6 +73,10 @@ func (c *systemServiceClient) Diagnose(ctx context.Context, in *DiagnoseRequest,
 type SystemServiceServer interface {
 	// Examines token, store and configuration.
 	Diagnose(context.Context, *DiagnoseRequest) (*DiagnoseResponse, error)
+	// Tells whom the service takes the caller for. Every authenticated caller may ask: it
+	// learns its own identity and nothing else, so no permission is needed, and the audit
+	// log has no record of it.
+	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	mustEmbedUnimplementedSystemServiceServer()
 }
 
@@ -70,6 +89,9 @@ type UnimplementedSystemServiceServer struct{}
 
 func (UnimplementedSystemServiceServer) Diagnose(context.Context, *DiagnoseRequest) (*DiagnoseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Diagnose not implemented")
+}
+func (UnimplementedSystemServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
 }
 func (UnimplementedSystemServiceServer) mustEmbedUnimplementedSystemServiceServer() {}
 func (UnimplementedSystemServiceServer) testEmbeddedByValue()                       {}
@@ -110,6 +132,24 @@ func _SystemService_Diagnose_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SystemService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhoAmIRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).WhoAmI(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_WhoAmI_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).WhoAmI(ctx, req.(*WhoAmIRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SystemService_ServiceDesc is the grpc.ServiceDesc for SystemService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -120,6 +160,10 @@ var SystemService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Diagnose",
 			Handler:    _SystemService_Diagnose_Handler,
+		},
+		{
+			MethodName: "WhoAmI",
+			Handler:    _SystemService_WhoAmI_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
