@@ -9,7 +9,7 @@ import (
 // newBatch makes the call of a batch of n items; own returns what item i says of itself:
 // its own binding, and what was found wrong with it before. The error is what is wrong
 // with the request as a whole; then the call has no items.
-func newBatch(
+func (s *Service) newBatch(
 	p Principal, a Action, kind envelope.Kind, parent NamespaceName, b Binding, n int,
 	own func(i int) (*Binding, error),
 ) (*dataCall, error) {
@@ -18,7 +18,7 @@ func newBatch(
 	if err := firstError(required("parent", parent.IsZero()), checkCount("items", n), err); err != nil {
 		return c, err
 	}
-	c.items = make([]item, n)
+	c.items = s.scratch.takeItems(n)
 	for i := range c.items {
 		it := &c.items[i]
 		it.bound = &bound
@@ -35,6 +35,12 @@ func newBatch(
 		it.bound, it.err = &ownBound, err
 	}
 	return c, nil
+}
+
+// release gives back the memory of a call whose results were taken out.
+func (s *Service) release(c *dataCall) {
+	s.scratch.keepItems(c.items)
+	c.items = nil
 }
 
 // commonError is the error of a call all of whose items failed alike.

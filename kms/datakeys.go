@@ -30,7 +30,8 @@ func (s *Service) GenerateDataKeys(ctx context.Context, p Principal, r *Generate
 		invalid: firstError(invalid, err),
 	}
 	if c.invalid == nil {
-		c.items = make([]item, count)
+		c.items = s.scratch.takeItems(count)
+		defer s.release(c)
 		for i := range c.items {
 			c.items[i].under = r.Key
 			c.items[i].rebound = &bound
@@ -83,7 +84,8 @@ func anySeals(items []item) bool {
 
 // WrapDataKeys wraps data keys of the caller under the primary versions of keys.
 func (s *Service) WrapDataKeys(ctx context.Context, p Principal, r *WrapDataKeysRequest) ([]DataKeyResult, error) {
-	c, err := newKeyBatch(p, ActionWrapDataKey, r.Parent, r.Binding, r.Items)
+	c, err := s.newKeyBatch(p, ActionWrapDataKey, r.Parent, r.Binding, r.Items)
+	defer s.release(c)
 	c.seals, c.sealAction, c.borrowed = sealAll, ActionWrapDataKey, true
 	c.invalid = err
 	for i := range c.items {
@@ -105,7 +107,8 @@ func (s *Service) WrapDataKeys(ctx context.Context, p Principal, r *WrapDataKeys
 
 // UnwrapDataKeys returns the data keys inside wrapped ones.
 func (s *Service) UnwrapDataKeys(ctx context.Context, p Principal, r *UnwrapDataKeysRequest) ([]DataKeyResult, error) {
-	c, err := newKeyBatch(p, ActionUnwrapDataKey, r.Parent, r.Binding, r.Items)
+	c, err := s.newKeyBatch(p, ActionUnwrapDataKey, r.Parent, r.Binding, r.Items)
+	defer s.release(c)
 	c.opens, c.openAction = true, ActionUnwrapDataKey
 	c.invalid = err
 	if r.RewrapToPrimary {
@@ -126,7 +129,8 @@ func (s *Service) UnwrapDataKeys(ctx context.Context, p Principal, r *UnwrapData
 
 // RewrapDataKeys wraps data keys again under the primary version of their key.
 func (s *Service) RewrapDataKeys(ctx context.Context, p Principal, r *RewrapDataKeysRequest) ([]DataKeyResult, error) {
-	c, err := newKeyBatch(p, ActionRewrapDataKey, r.Parent, r.Binding, r.Items)
+	c, err := s.newKeyBatch(p, ActionRewrapDataKey, r.Parent, r.Binding, r.Items)
+	defer s.release(c)
 	c.opens, c.openAction = true, ActionRewrapDataKey
 	c.seals, c.sealAction = sealAll, ActionRewrapDataKey
 	c.invalid = err
@@ -141,8 +145,8 @@ func (s *Service) RewrapDataKeys(ctx context.Context, p Principal, r *RewrapData
 }
 
 // newKeyBatch makes the call of a batch of data keys.
-func newKeyBatch(p Principal, a Action, parent NamespaceName, b Binding, items []DataKeyItem) (*dataCall, error) {
-	return newBatch(p, a, envelope.KindWrappedKey, parent, b, len(items), func(i int) (*Binding, error) {
+func (s *Service) newKeyBatch(p Principal, a Action, parent NamespaceName, b Binding, items []DataKeyItem) (*dataCall, error) {
+	return s.newBatch(p, a, envelope.KindWrappedKey, parent, b, len(items), func(i int) (*Binding, error) {
 		return items[i].Binding, items[i].Invalid
 	})
 }

@@ -20,22 +20,23 @@ func (d derivedCipher) open(ctx context.Context, v *versionEntry, items []*item)
 		return err
 	}
 	defer mask.Wipe()
-	batch := make([]envelope.OpenItem, len(items))
+	work := d.s.scratch.takeOpens(len(items))
+	defer d.s.scratch.keepOpens(work)
+	batch, derived := work.batch, work.blocks.derived
 	for i, it := range items {
 		batch[i] = envelope.OpenItem{Blob: it.blob, Binding: *it.bound}
 	}
-	blocks, err := envelope.AppendOpenBlocks(make([]byte, 0, len(items)*envelope.DerivationSize), &mask, batch)
+	blocks, err := envelope.AppendOpenBlocks(work.blocks.in, &mask, batch)
 	if err != nil {
 		return decryptionFailed().because(err)
 	}
-	defer clear(blocks)
-	if err := d.derive(ctx, v, useOpen, blocks); err != nil {
+	if err := d.derive(ctx, v, useOpen, derived, blocks); err != nil {
 		return err
 	}
 	_, end := d.s.begin(ctx, PhaseHost)
 	defer end()
 	err = spread(len(items), func(from, to int) error {
-		_, err := envelope.OpenItems(nil, blocks[from*envelope.DerivationSize:to*envelope.DerivationSize], batch[from:to])
+		_, err := envelope.OpenItems(nil, derived[from*envelope.DerivationSize:to*envelope.DerivationSize], batch[from:to])
 		return err
 	})
 	if err != nil {
@@ -57,24 +58,25 @@ func (d derivedCipher) seal(ctx context.Context, v *versionEntry, kind envelope.
 		return err
 	}
 	defer mask.Wipe()
-	batch := make([]envelope.SealItem, len(items))
+	work := d.s.scratch.takeSeals(len(items))
+	defer d.s.scratch.keepSeals(work)
+	batch, derived := work.batch, work.blocks.derived
 	for i, it := range items {
 		batch[i] = envelope.SealItem{
 			Kind: kind, UID: envelope.UID(v.UID), Binding: *it.rebound, Plaintext: it.plaintext,
 		}
 	}
-	blocks, err := envelope.AppendSealBlocks(make([]byte, 0, len(items)*envelope.DerivationSize), &mask, batch)
+	blocks, err := envelope.AppendSealBlocks(work.blocks.in, &mask, batch)
 	if err != nil {
 		return errorf(ErrLimitExceeded, "the plaintext cannot be encrypted: %v", err)
 	}
-	defer clear(blocks)
-	if err := d.derive(ctx, v, useSeal, blocks); err != nil {
+	if err := d.derive(ctx, v, useSeal, derived, blocks); err != nil {
 		return err
 	}
 	_, end := d.s.begin(ctx, PhaseHost)
 	defer end()
 	err = spread(len(items), func(from, to int) error {
-		_, err := envelope.SealItems(nil, blocks[from*envelope.DerivationSize:to*envelope.DerivationSize], batch[from:to])
+		_, err := envelope.SealItems(nil, derived[from*envelope.DerivationSize:to*envelope.DerivationSize], batch[from:to])
 		return err
 	})
 	if err != nil {
@@ -86,19 +88,19 @@ func (d derivedCipher) seal(ctx context.Context, v *versionEntry, kind envelope.
 	return nil
 }
 
-// derive replaces the derivation blocks of a batch by the keys derived from them. Where
+// derive writes the keys derived from the derivation blocks of a batch to dst. Where
 // the token keeps requests in a queue, the version's state is looked at again when its
 // turn has come.
-func (d derivedCipher) derive(ctx context.Context, v *versionEntry, u use, blocks []byte) error {
+func (d derivedCipher) derive(ctx context.Context, v *versionEntry, u use, dst, blocks []byte) error {
 	ctx, end := d.s.begin(ctx, PhaseCipher)
 	defer end()
 	var err error
 	if queue, ok := d.s.token.(queueingToken); ok {
-		err = queue.EncryptBlocksIf(ctx, v.UID, blocks, blocks, func() error {
+		err = queue.EncryptBlocksIf(ctx, v.UID, dst, blocks, func() error {
 			return d.s.snapshot.Load().admits(v, u)
 		})
 	} else {
-		err = d.s.token.EncryptBlocks(ctx, v.UID, blocks, blocks)
+		err = d.s.token.EncryptBlocks(ctx, v.UID, dst, blocks)
 	}
 	var refusal *Error
 	if err == nil || errors.As(err, &refusal) {

@@ -8,7 +8,8 @@ import (
 
 // BatchEncrypt encrypts many small payloads under the primary versions of keys.
 func (s *Service) BatchEncrypt(ctx context.Context, p Principal, r *BatchEncryptRequest) ([]PayloadResult, error) {
-	c, err := newPayloadBatch(p, ActionBatchEncrypt, r.Parent, r.Binding, r.Items)
+	c, err := s.newPayloadBatch(p, ActionBatchEncrypt, r.Parent, r.Binding, r.Items)
+	defer s.release(c)
 	c.seals, c.sealAction, c.borrowed = sealAll, ActionBatchEncrypt, true
 	total := 0
 	for i := range c.items {
@@ -32,7 +33,8 @@ func (s *Service) BatchEncrypt(ctx context.Context, p Principal, r *BatchEncrypt
 
 // BatchDecrypt returns the plaintexts of what Encrypt and BatchEncrypt made.
 func (s *Service) BatchDecrypt(ctx context.Context, p Principal, r *BatchDecryptRequest) ([]PayloadResult, error) {
-	c, err := newPayloadBatch(p, ActionBatchDecrypt, r.Parent, r.Binding, r.Items)
+	c, err := s.newPayloadBatch(p, ActionBatchDecrypt, r.Parent, r.Binding, r.Items)
+	defer s.release(c)
 	c.opens, c.openAction = true, ActionBatchDecrypt
 	total := 0
 	for i := range c.items {
@@ -54,8 +56,8 @@ func (s *Service) BatchDecrypt(ctx context.Context, p Principal, r *BatchDecrypt
 	}), nil
 }
 
-func newPayloadBatch(p Principal, a Action, parent NamespaceName, b Binding, items []PayloadItem) (*dataCall, error) {
-	return newBatch(p, a, envelope.KindData, parent, b, len(items), func(i int) (*Binding, error) {
+func (s *Service) newPayloadBatch(p Principal, a Action, parent NamespaceName, b Binding, items []PayloadItem) (*dataCall, error) {
+	return s.newBatch(p, a, envelope.KindData, parent, b, len(items), func(i int) (*Binding, error) {
 		return items[i].Binding, items[i].Invalid
 	})
 }

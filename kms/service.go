@@ -58,6 +58,7 @@ type Service struct {
 	versionLocks lockTable[VersionName] // held while a version changes state: row and object
 
 	gate     *gate
+	scratch  scratch
 	rotator  rotator
 	selfTest []Finding
 	startup  []Finding
