@@ -91,11 +91,7 @@ func (w *writer) refuse(err error) {
 // written to it nobody could ever read. A file that was only renamed is gone on with
 // until Reopen, as rotation wants it.
 func (f *File) replaceDeleted() error {
-	info, err := f.tail.file.Stat()
-	if err != nil {
-		return nil // the write finds out whether it matters
-	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Nlink > 0 {
+	if !deleted(f.tail.file) {
 		return nil
 	}
 	f.log.Error("the audit log was deleted; its records are lost", slog.String("path", f.path))
@@ -103,6 +99,17 @@ func (f *File) replaceDeleted() error {
 		return fmt.Errorf("the audit log was deleted and cannot be begun anew: %w", err)
 	}
 	return nil
+}
+
+// deleted reports whether no name leads to the file any more. One that cannot say is taken
+// to be there: writing to it shows whether it is well.
+func deleted(file logFile) bool {
+	info, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Nlink == 0
 }
 
 // queued returns the next record if there is one.
