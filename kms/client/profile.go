@@ -1,16 +1,11 @@
 package client
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/keyholt/keyholt/kms"
 )
@@ -48,42 +43,6 @@ type Profile struct {
 	ServerName string `yaml:"server_name,omitempty"`
 	// Namespace is the default namespace; empty means "default".
 	Namespace string `yaml:"namespace,omitempty"`
-}
-
-// LoadProfile reads a profile file. Relative file names in it are relative to its
-// directory. A key that [Profile] does not have is an error that names the line. It
-// does not check that the profile is complete, see [Profile.Validate]: what is missing
-// may come from elsewhere.
-func LoadProfile(path string) (Profile, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return Profile{}, err
-	}
-	p, err := parseProfile(text)
-	if err != nil {
-		return Profile{}, fmt.Errorf("%s: %w", path, err)
-	}
-	dir := filepath.Dir(path)
-	for _, file := range []*string{&p.CAFile, &p.CertFile, &p.KeyFile} {
-		if *file != "" && !filepath.IsAbs(*file) {
-			*file = filepath.Join(dir, *file)
-		}
-	}
-	return p, nil
-}
-
-func parseProfile(text []byte) (Profile, error) {
-	var p Profile
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&p); err != nil && !errors.Is(err, io.EOF) { // EOF: nothing but comments
-		return Profile{}, fmt.Errorf("%w: %v", ErrProfile, err)
-	}
-	var more any
-	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
-		return Profile{}, fmt.Errorf("%w: more than one YAML document", ErrProfile)
-	}
-	return p, nil
 }
 
 // Validate returns an error that wraps [ErrProfile] and names the field unless the

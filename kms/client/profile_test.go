@@ -45,21 +45,24 @@ namespace: shop
 }
 
 func TestLoadProfileRefuses(t *testing.T) {
+	const keys = "the keys are address, ca_file, cert_file, key_file, server_name, namespace"
 	tests := map[string]struct{ text, want string }{
-		"unknown key":   {"address: unix:///run/kmsd.sock\nca: ca.pem\n", "line 2"},
-		"duplicate key": {"address: a:1\naddress: b:1\n", "line 2"},
-		"wrong type":    {"address: [a, b]\n", "line 1"},
-		"not a mapping": {"just text\n", "line 1"},
-		"two documents": {"address: a:1\n---\naddress: b:1\n", "more than one"},
+		"first line":    {"addr: unix:///run/kmsd.sock\n", ":1: addr: unknown key; " + keys},
+		"unknown key":   {"address: unix:///run/kmsd.sock\nca: ca.pem\n", ":2: ca: unknown key; " + keys},
+		"duplicate key": {"address: a:1\naddress: b:1\n", ":2: address: given twice, first in line 1"},
+		"wrong type":    {"# where\naddress: [a, b]\n", ":2: address: want a single value"},
+		"no value":      {"address: a:1\nnamespace:\n", ":2: namespace: has no value; give it one or remove the key"},
+		"not a mapping": {"just text\n", ":1: want keys with values"},
+		"no YAML":       {"address: a:1\nnamespace: \"shop\n", ": line 2: found unexpected end of stream"},
+		"two documents": {"address: a:1\n---\naddress: b:1\n", ": more than one YAML document"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "profile.yaml")
 			write(t, path, test.text)
 			_, err := LoadProfile(path)
-			if !errors.Is(err, ErrProfile) || !strings.Contains(err.Error(), test.want) ||
-				!strings.Contains(err.Error(), path) {
-				t.Errorf("got %v, want one that names the file and %q", err, test.want)
+			if !errors.Is(err, ErrProfile) || err.Error() != path+test.want {
+				t.Errorf("got %v, want %s", err, path+test.want)
 			}
 		})
 	}
