@@ -63,7 +63,7 @@ func TestDoctorRefused(t *testing.T) {
 // asked for.
 func TestRefusalSaysNothingOfKeys(t *testing.T) {
 	w := newWorldFor(t, noRights{})
-	for _, command := range []string{"namespace list", "key list", "key show orders", "random 16"} {
+	for _, command := range []string{"namespace list", "key list", "key get orders", "random 16"} {
 		w.fails(exitFailure, words(command), "it does not exist here, or you may not do this (NOT_ACCESSIBLE)")
 	}
 }
