@@ -51,6 +51,10 @@ func (c *cell) run(ctx context.Context, warmUp, window time.Duration, rate float
 		round.ServerCPU = float64((after.server - before.server).Microseconds()) / n
 		round.ClientCPU = float64((after.client - before.client).Microseconds()) / n
 	}
+	if total := after.total - before.total; total > 0 {
+		ours := after.server - before.server + after.client - before.client
+		round.OthersCPU = max(0, float64(after.used-before.used-ours)/float64(total))
+	}
 	if items := after.items - before.items; items > 0 {
 		perItem := (after.tokenCalls - before.tokenCalls) / items
 		round.TokenCalls = &perItem
@@ -73,6 +77,7 @@ func (c *cell) load(
 type reading struct {
 	counters
 	server, client time.Duration // CPU time
+	used, total    time.Duration // of the machine
 }
 
 func (c *cell) reading(ctx context.Context) (r reading, err error) {
@@ -80,6 +85,7 @@ func (c *cell) reading(ctx context.Context) (r reading, err error) {
 		r.counters, err = readCounters(ctx, c.live.metrics)
 	}
 	r.server, r.client = cpuTime(c.live.pid()), cpuTime(os.Getpid())
+	r.used, r.total = busyTime()
 	return r, err
 }
 

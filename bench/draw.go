@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -66,14 +67,16 @@ func (c *chart) draw(format string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// abscissae are the x values of all points.
-func (c *chart) abscissae() (values []float64) {
+// abscissae are the x values of all points, each once.
+func (c *chart) abscissae() []float64 {
+	var values []float64
 	for _, s := range c.series {
 		for _, p := range s.points {
 			values = append(values, p.x)
 		}
 	}
-	return values
+	slices.Sort(values)
+	return slices.Compact(values)
 }
 
 // given marks the values themselves.

@@ -37,6 +37,7 @@ func medianRound(rounds []Round) Round {
 		Unserved:          of(func(r *Round) float64 { return r.Unserved }),
 		ServerCPU:         of(func(r *Round) float64 { return r.ServerCPU }),
 		ClientCPU:         of(func(r *Round) float64 { return r.ClientCPU }),
+		OthersCPU:         of(func(r *Round) float64 { return r.OthersCPU }),
 	}
 	var perItem []float64
 	for i := range rounds {

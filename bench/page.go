@@ -40,6 +40,7 @@ func (r *Report) WritePage(path string) error {
 		"verdict": func(c ClaimResult) string { return c.verdict() },
 		"spread":  func(c ClaimResult) string { return c.spread() },
 		"sides":   func(c ClaimResult) string { return c.sides() },
+		"percent": func(share float64) string { return fmt.Sprintf("%.0f%%", share*100) },
 		"nanos":   func(d time.Duration) string { return microseconds(float64(d.Nanoseconds()) / 1e3) },
 	}).Parse(pageText)
 	if err != nil {
@@ -69,7 +70,7 @@ func (r *Report) WritePage(path string) error {
 	if err != nil {
 		return err
 	}
-	err = page.Execute(file, map[string]any{"Report": r, "Charts": images, "Token": token.Figures})
+	err = page.Execute(file, map[string]any{"Report": r, "Charts": images, "Token": token.Figures, "Busy": r.disturbance()})
 	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}

@@ -64,6 +64,9 @@ type Round struct {
 	// CPU time per item, in microseconds; 0 where the system does not tell.
 	ServerCPU float64 `json:"server_cpu_us_per_item,omitempty"`
 	ClientCPU float64 `json:"client_cpu_us_per_item,omitempty"`
+	// OthersCPU is the share of the machine that neither the server nor the load took:
+	// other processes, and the kernel's own work.
+	OthersCPU float64 `json:"others_cpu_share"`
 	// TokenCalls is the token operations per item; absent if the server has no metrics.
 	TokenCalls *float64 `json:"token_calls_per_item,omitempty"`
 }

@@ -83,6 +83,9 @@ func TestSmallSuiteOnRealProcesses(t *testing.T) {
 	if one := report.find(small()[0].Scenarios[0].Name()); one.Median.TokenCalls == nil || *one.Median.TokenCalls > 1.0/8 {
 		t.Errorf("a batch of 16 took %v token calls an item", *one.Median.TokenCalls)
 	}
+	if busy := report.disturbance(); busy < 0 || busy > 1 {
+		t.Errorf("others took %v of the machine", busy)
+	}
 	e := report.Environment
 	if e.Cores == 0 || e.Go == "" || e.Version == "" || e.Token == "" || e.Kernel == "" {
 		t.Errorf("the environment is incomplete: %+v", e)

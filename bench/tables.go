@@ -27,7 +27,26 @@ func (r *Report) PrintScenarios(w io.Writer) error {
 	if _, err := fmt.Fprintln(w, t.Render()); err != nil {
 		return err
 	}
+	if busy := r.disturbance(); busy > quietShare {
+		if _, err := fmt.Fprintf(w, "The machine was busy: half of the runs lost more than %.0f%% of it to other processes.\n", busy*100); err != nil {
+			return err
+		}
+	}
 	return r.printFailures(w)
+}
+
+// quietShare is what the kernel's own work may take without a word.
+const quietShare = 0.1
+
+// disturbance is the median share of the machine that others took.
+func (r *Report) disturbance() float64 {
+	var shares []float64
+	for i := range r.Scenarios {
+		for k := range r.Scenarios[i].Rounds {
+			shares = append(shares, r.Scenarios[i].Rounds[k].OthersCPU)
+		}
+	}
+	return median(shares)
 }
 
 func (r *Report) printFailures(w io.Writer) error {

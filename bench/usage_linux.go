@@ -29,6 +29,28 @@ func cpuTime(pid int) time.Duration {
 	return time.Duration(user+system) * clockTick
 }
 
+// busyTime is how much CPU time all processes of the machine have used, and what there
+// was to use; 0 if that cannot be read.
+func busyTime() (used, total time.Duration) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	// user nice system idle iowait irq softirq steal; what follows is part of user and nice (proc(5)).
+	for i, text := range strings.Fields(strings.TrimPrefix(line, "cpu")) {
+		ticks, _ := strconv.ParseInt(text, 10, 64)
+		if i >= 8 {
+			break
+		}
+		total += time.Duration(ticks) * clockTick
+		if i != 3 && i != 4 {
+			used += time.Duration(ticks) * clockTick
+		}
+	}
+	return used, total
+}
+
 // peakMemory is the most memory that a process has had resident, in MiB; 0 if that
 // cannot be read.
 func peakMemory(pid int) float64 {
