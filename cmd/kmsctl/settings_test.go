@@ -91,7 +91,7 @@ func TestSettingsRefused(t *testing.T) {
 	}{
 		"nothing said":        {nil, "KEYHOLT_PROFILE"},
 		"named file missing":  {map[string]string{"KEYHOLT_PROFILE": filepath.Join(dir, "none")}, "no such file"},
-		"unknown key":         {map[string]string{"KEYHOLT_PROFILE": unknown}, "line 2"},
+		"unknown key":         {map[string]string{"KEYHOLT_PROFILE": unknown}, "unknown.yaml:2: retries: unknown key"},
 		"no credentials":      {map[string]string{"KEYHOLT_ADDRESS": "kms:7443"}, "cert_file"},
 		"malformed address":   {map[string]string{"KEYHOLT_ADDRESS": "kms"}, "host:port"},
 		"malformed namespace": {map[string]string{"KEYHOLT_ADDRESS": "unix:///s", "KEYHOLT_NAMESPACE": "A"}, "namespace"},
