@@ -114,6 +114,19 @@ func defaultConfig() config {
 // What is wrong is returned as [problems], which match errConfiguration; the yamlFile
 // knows the lines, for checks that follow.
 func loadConfig(path string) (*config, *yamlFile, error) {
+	c, f, err := readConfig(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(f.problems) > 0 {
+		return nil, nil, f.problems
+	}
+	return c, f, nil
+}
+
+// readConfig is loadConfig that fails only if the file cannot be decoded: what else is
+// wrong with it the yamlFile holds.
+func readConfig(path string) (*config, *yamlFile, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, as(errConfiguration, err)
@@ -124,13 +137,11 @@ func loadConfig(path string) (*config, *yamlFile, error) {
 	}
 	c := defaultConfig()
 	f := decodeYAML(path, text, &c)
-	if len(f.problems) == 0 { // else consequences would be reported as causes
-		c.resolve(filepath.Dir(absolute))
-		c.check(f)
-	}
-	if len(f.problems) > 0 {
+	if len(f.problems) > 0 { // consequences would be reported as causes
 		return nil, nil, f.problems
 	}
+	c.resolve(filepath.Dir(absolute))
+	c.check(f)
 	return &c, f, nil
 }
 

@@ -153,36 +153,46 @@ func (l logConfig) level() (slog.Level, error) {
 	return 0, fmt.Errorf("%q is none of debug, info, warn, error", l.Level)
 }
 
-// verify checks the configuration against the files that it names, and returns what is
-// wrong as [problems]. It neither loads the module nor opens the store, and makes nothing.
-func (c *config) verify(f *yamlFile) error {
-	report := func(key string, err error) {
-		if err != nil {
+// verify checks the configuration against the files that it names, and adds what is wrong,
+// each at the line of the key that names the file. A key that is missing is no matter of
+// files. It neither loads the module nor opens the store, and makes nothing.
+func (c *config) verify(f *yamlFile) {
+	report := func(key, path string, check func(path string) error) {
+		if path == "" {
+			return
+		}
+		if err := check(path); err != nil {
 			f.problem(key, "%v", err)
 		}
 	}
-	report("data_dir", directoryOrNone(c.DataDir))
-	report("hsm.module", readableFile(c.HSM.Module))
-	if pin, err := readPIN(c.HSM.PINFile); err != nil {
-		report("hsm.pin_file", err)
-	} else {
+	report("data_dir", c.DataDir, directoryOrNone)
+	report("hsm.module", c.HSM.Module, readableFile)
+	report("hsm.pin_file", c.HSM.PINFile, func(path string) error {
+		pin, err := readPIN(path)
 		clear(pin)
-	}
+		return err
+	})
 	for _, file := range []struct{ key, path string }{
 		{"store.dsn", c.Store.DSN}, {"audit.file", c.Audit.File}, {"listen.unix", c.Listen.Unix},
 	} {
-		if dir := filepath.Dir(file.path); file.path != "" && dir != c.DataDir {
-			report(file.key, directory(dir))
+		if f.lines[file.key] != 0 && filepath.Dir(file.path) != c.DataDir {
+			report(file.key, filepath.Dir(file.path), directory)
 		}
 	}
-	if c.Listen.GRPC != "" {
-		_, err := authn.ServerTLS(c.tlsFiles(), nil)
-		report("tls", err)
+	if c.Listen.GRPC == "" {
+		return
 	}
-	if len(f.problems) > 0 {
-		return f.problems
+	bad := c.tlsFiles().Check()
+	for _, file := range []struct {
+		key, path string
+		err       error
+	}{
+		{"tls.cert_file", c.TLS.CertFile, bad.Cert},
+		{"tls.key_file", c.TLS.KeyFile, bad.Key},
+		{"tls.client_ca_file", c.TLS.ClientCAFile, bad.ClientCA},
+	} {
+		report(file.key, file.path, func(string) error { return file.err })
 	}
-	return nil
 }
 
 func (c *config) tlsFiles() authn.TLSFiles {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
@@ -54,10 +56,16 @@ func configCheckCommand() *cobra.Command {
 }
 
 // verifiedConfig loads a configuration and checks it against the files that it names.
+// All problems are returned at once, in the order of their lines.
 func verifiedConfig(path string) (*config, error) {
-	c, f, err := loadConfig(path)
+	c, f, err := readConfig(path)
 	if err != nil {
 		return nil, err
 	}
-	return c, c.verify(f)
+	c.verify(f)
+	if len(f.problems) > 0 {
+		slices.SortStableFunc(f.problems, func(a, b problem) int { return cmp.Compare(a.Line, b.Line) })
+		return nil, f.problems
+	}
+	return c, nil
 }

@@ -124,9 +124,44 @@ func TestServerTLSFiles(t *testing.T) {
 		if _, err := ServerTLS(files, nil); !errors.Is(err, ErrTLSFile) {
 			t.Errorf("%s: error %v, want ErrTLSFile", name, err)
 		}
+		if bad := files.Check(); bad == (TLSFileErrors{}) {
+			t.Errorf("%s: Check finds nothing", name)
+		}
+	}
+	if bad := good.Check(); bad != (TLSFileErrors{}) {
+		t.Errorf("good files: %v", bad)
 	}
 	if _, err := ClientTLS(ClientTLSFiles{CertFile: good.CertFile, KeyFile: good.KeyFile}); !errors.Is(err, ErrTLSFile) {
 		t.Errorf("a client without authorities: %v", err)
+	}
+}
+
+// TestCheckTLSFiles: each file is found fault with for itself.
+func TestCheckTLSFiles(t *testing.T) {
+	a, other := newAuthority(t), newAuthority(t)
+	good := a.serverFiles()
+	none := a.path("none")
+	for name, test := range map[string]struct {
+		files               TLSFiles
+		cert, key, clientCA bool // at fault
+	}{
+		"none at all":             {TLSFiles{none, none, none}, true, true, true},
+		"no key":                  {TLSFiles{good.CertFile, none, good.ClientCAFile}, false, true, false},
+		"key of another":          {TLSFiles{good.CertFile, other.path("server-key.pem"), good.ClientCAFile}, false, true, false},
+		"certificate for a key":   {TLSFiles{good.CertFile, good.CertFile, good.ClientCAFile}, false, true, false},
+		"key for a certificate":   {TLSFiles{good.KeyFile, good.KeyFile, good.ClientCAFile}, true, false, false},
+		"key for the authorities": {TLSFiles{good.CertFile, good.KeyFile, good.KeyFile}, false, false, true},
+		"authorities and no key":  {TLSFiles{good.CertFile, none, good.KeyFile}, false, true, true},
+	} {
+		bad := test.files.Check()
+		for file, c := range map[string]struct {
+			err   error
+			fault bool
+		}{"certificate": {bad.Cert, test.cert}, "key": {bad.Key, test.key}, "authorities": {bad.ClientCA, test.clientCA}} {
+			if errors.Is(c.err, ErrTLSFile) != c.fault {
+				t.Errorf("%s: %s: %v", name, file, c.err)
+			}
+		}
 	}
 }
 
