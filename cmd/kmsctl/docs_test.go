@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/keyholt/keyholt/kms"
 )
 
 // docs/kmsctl.md tells of every command and every flag.
@@ -38,6 +40,10 @@ func TestDocumentation(t *testing.T) {
 	walk(newRoot(&app{}))
 	if commands < 20 {
 		t.Errorf("only %d commands were found", commands)
+	}
+	shortest := kms.MinRotationPeriod.String()
+	if !strings.Contains(document, "shortest rotation period is `"+shortest+"`") || !strings.Contains(rotationPeriodHelp, "at least "+shortest) {
+		t.Errorf("the shortest rotation period, %s, is not in docs/kmsctl.md and the help", shortest)
 	}
 	for _, setting := range settingsTable {
 		if !strings.Contains(document, "`"+setting.variable+"`") {

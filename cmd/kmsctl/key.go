@@ -41,7 +41,7 @@ func newKeyCreate(a *app) *cobra.Command {
 	flags.StringVar(&profile, "profile", "DERIVED",
 		"protection profile: DERIVED (fast, a key per item derived in the HSM) or STRICT (each item inside the HSM)")
 	flags.StringArrayVar(&labels, "label", nil, "label, as KEY=VALUE; may be repeated")
-	flags.DurationVar(&period, "rotation-period", 0, "rotate so often, such as 720h; 0: by hand only")
+	flags.DurationVar(&period, "rotation-period", 0, rotationPeriodHelp)
 	cmd.RunE = a.connected(func(ctx context.Context, conn *connection, args []string) error {
 		name, err := parseKey(args[0], conn.namespace)
 		if err != nil {
@@ -98,6 +98,9 @@ func enumValue(flag, value, prefix string, names map[string]int32) (int32, error
 	}
 	return 0, usagef("--%s %q: want %s", flag, value, strings.Join(known, " or "))
 }
+
+// rotationPeriodHelp is the help of --rotation-period.
+const rotationPeriodHelp = "rotate so often, such as 720h: at least 1s, better a day or more; 0: by hand only"
 
 func rotationPeriod(d time.Duration) (*durationpb.Duration, error) {
 	switch {
@@ -170,7 +173,7 @@ func newKeyUpdate(a *app) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringArrayVar(&set, "label", nil, "set this label, as KEY=VALUE; the others stay; may be repeated")
 	flags.StringArrayVar(&remove, "remove-label", nil, "remove the label KEY; may be repeated")
-	flags.DurationVar(&period, "rotation-period", 0, "rotate so often, such as 720h; 0: by hand only")
+	flags.DurationVar(&period, "rotation-period", 0, rotationPeriodHelp)
 	cmd.RunE = a.connected(func(ctx context.Context, conn *connection, args []string) error {
 		name, err := parseKey(args[0], conn.namespace)
 		if err != nil {
