@@ -19,7 +19,7 @@ type running struct {
 
 // The collector of the echo server works as kmsd sets its own, unless the environment
 // says something else for both.
-var echoTuning = map[string]string{"GOGC": "400", "GOMEMLIMIT": "384MiB"}
+var echoTuning = map[string]string{"GOGC": "1000", "GOMEMLIMIT": "384MiB"}
 
 // startEcho starts the echo server with the certificates of the site.
 func startEcho(ctx context.Context, s *site, dir string, command []string) (*running, error) {
