@@ -58,7 +58,7 @@ func withToken(ctx context.Context, c *config, f func(*pkcs11hsm.Token, *slog.Lo
 	if err != nil {
 		return err
 	}
-	token, err := pkcs11hsm.Open(ctx, c.HSM.token(log))
+	token, err := openToken(ctx, c.HSM, log)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/hsm/pkcs11hsm"
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/audit"
@@ -55,7 +56,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	}
 	defer instruments.close(ctx, log)
 
-	token, err := pkcs11hsm.Open(ctx, c.HSM.token(log))
+	token, err := openToken(ctx, c.HSM, log)
 	if err != nil {
 		return err
 	}
@@ -124,6 +125,16 @@ func closing(err *error, part string, closePart func() error) {
 	if closeErr := closePart(); closeErr != nil {
 		*err = errors.Join(*err, fmt.Errorf("close %s: %w", part, closeErr))
 	}
+}
+
+// openToken opens the token. If it refused the PIN, the error names the file that the PIN
+// is from.
+func openToken(ctx context.Context, c hsmConfig, log *slog.Logger) (*pkcs11hsm.Token, error) {
+	token, err := pkcs11hsm.Open(ctx, c.token(log))
+	if errors.Is(err, hsm.ErrPINIncorrect) {
+		return nil, fmt.Errorf("%w; the PIN is that of %s", err, c.PINFile)
+	}
+	return token, err
 }
 
 // token is the configuration in the words of the token's package.
