@@ -22,18 +22,34 @@ func newVersion(a *app) *cobra.Command {
 		Use:   "version",
 		Short: "Show the version of kmsctl (doctor shows the service's)",
 		Args:  between(0, 0),
-		RunE: a.local(func(context.Context, []string) error {
-			b := thisBuild()
-			if a.structured() {
-				return a.encode(b)
-			}
-			w := newTable()
-			w.AppendRows([]table.Row{
-				{"version", b.Version}, {"revision", b.Revision}, {"go", b.Go}, {"platform", b.Platform},
-			})
-			return a.render(w)
-		}),
+		RunE:  a.local(func(context.Context, []string) error { return showVersion(a) }),
 	}
+}
+
+// addVersionFlag gives the program itself --version, which many expect: the same as the
+// command.
+func addVersionFlag(a *app, root *cobra.Command) {
+	version := root.Flags().Bool("version", false, "the same as the command version")
+	otherwise := root.RunE
+	show := a.local(func(context.Context, []string) error { return showVersion(a) })
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if *version {
+			return show(cmd, args)
+		}
+		return otherwise(cmd, args)
+	}
+}
+
+func showVersion(a *app) error {
+	b := thisBuild()
+	if a.structured() {
+		return a.encode(b)
+	}
+	w := newTable()
+	w.AppendRows([]table.Row{
+		{"version", b.Version}, {"revision", b.Revision}, {"go", b.Go}, {"platform", b.Platform},
+	})
+	return a.render(w)
 }
 
 func thisBuild() build {

@@ -61,6 +61,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	a.addGlobalFlags(root)
+	addVersionFlag(a, root)
 	return root
 }
 

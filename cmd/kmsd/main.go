@@ -48,6 +48,7 @@ type loggedError struct{ error }
 func (e loggedError) Unwrap() error { return e.error }
 
 func rootCommand() *cobra.Command {
+	var showVersion bool
 	root := &cobra.Command{
 		Use:   "kmsd",
 		Short: "Encryption as a service whose keys never leave an HSM",
@@ -60,10 +61,14 @@ func rootCommand() *cobra.Command {
 			if len(args) > 0 {
 				return usageError("unknown command %q; see kmsd --help", args[0])
 			}
+			if showVersion {
+				return printVersion(cmd.OutOrStdout())
+			}
 			return cmd.Help()
 		},
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	root.Flags().BoolVar(&showVersion, "version", false, "the same as the command version")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return as(errUsage, err) })
 	root.AddCommand(serveCommand(), configCommand(), devCommand(), hsmCommand(), versionCommand())
 	return root
