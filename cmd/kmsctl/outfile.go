@@ -49,9 +49,36 @@ func createOut(path string, replace bool, stdout io.Writer) (*outFile, error) {
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.partial") // mode 0600
 	if err != nil {
-		return nil, err
+		return nil, named(path, err)
 	}
-	return &outFile{Writer: file, file: file, temporary: true, path: path, replace: replace}, nil
+	return &outFile{Writer: namedWriter{file, path}, file: file, temporary: true, path: path, replace: replace}, nil
+}
+
+// named is an error of a file operation with the name that the user gave, in place of the
+// temporary one.
+func named(path string, err error) error {
+	var (
+		ofPath *fs.PathError
+		ofLink *os.LinkError
+	)
+	switch {
+	case errors.As(err, &ofPath):
+		return &fs.PathError{Op: ofPath.Op, Path: path, Err: ofPath.Err}
+	case errors.As(err, &ofLink):
+		return &fs.PathError{Op: ofLink.Op, Path: path, Err: ofLink.Err}
+	}
+	return err
+}
+
+// namedWriter writes to a file whose errors are to name path.
+type namedWriter struct {
+	io.Writer
+	path string
+}
+
+func (w namedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	return n, named(w.path, err)
 }
 
 func errExists(path string) error {
@@ -66,9 +93,9 @@ func (o *outFile) commit() error {
 	if !o.temporary {
 		return o.file.Close()
 	}
-	err := errors.Join(o.file.Sync(), o.file.Close())
+	err := errors.Join(named(o.path, o.file.Sync()), named(o.path, o.file.Close()))
 	if err == nil {
-		err = o.publish()
+		err = named(o.path, o.publish())
 	}
 	if err != nil {
 		return errors.Join(err, ignoreMissing(os.Remove(o.file.Name())))
