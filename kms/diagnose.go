@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"fmt"
+	"strconv"
 )
 
 // Diagnose examines token, store and keys for an operator.
@@ -35,7 +36,7 @@ func (s *Service) diagnoseToken(ctx context.Context) []Finding {
 	}
 	findings = append(findings, presence, Finding{
 		Area: "token", Check: "capacity", Severity: SeverityOK,
-		Detail: fmt.Sprintf("%d sessions, at most %d bytes of blocks a call", info.Sessions, info.MaxBlockBytes),
+		Detail: fmt.Sprintf("%s, at most %d bytes of blocks a call", counted(info.Sessions, "session"), info.MaxBlockBytes),
 	})
 	for _, l := range info.Limitations {
 		findings = append(findings, Finding{Area: "token", Check: l.Name, Severity: SeverityWarning, Detail: l.Detail})
@@ -48,12 +49,20 @@ func (s *Service) diagnoseKeys() Finding {
 	unavailable := s.Inventory().Unavailable
 	f := Finding{
 		Area: "keys", Check: "versions", Severity: SeverityOK,
-		Detail: fmt.Sprintf("%d keys with %d versions at revision %d", now.keys.Len(), now.versions.Len(), now.revision),
+		Detail: fmt.Sprintf("%s with %s at revision %d", counted(now.keys.Len(), "key"), counted(now.versions.Len(), "version"), now.revision),
 	}
 	if unavailable > 0 {
 		f.Severity = SeverityError
-		f.Detail += fmt.Sprintf("; %d versions are unavailable", unavailable)
+		f.Detail += "; unavailable: " + counted(unavailable, "version")
 		f.Remedy = "the log of the last start names them"
 	}
 	return f
+}
+
+// counted is a number of things: "1 key", "2 keys".
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return strconv.Itoa(n) + " " + thing
 }

@@ -88,7 +88,14 @@ func between(least, most int) cobra.PositionalArgs {
 		if len(args) >= least && len(args) <= most {
 			return nil
 		}
-		return usagef("%d arguments, want: %s", len(args), strings.TrimSuffix(cmd.UseLine(), " [flags]"))
+		got := fmt.Sprintf("%d arguments", len(args))
+		switch len(args) {
+		case 0:
+			got = "no argument"
+		case 1:
+			got = "one argument"
+		}
+		return usagef("got %s, want: %s", got, strings.TrimSuffix(cmd.UseLine(), " [flags]"))
 	}
 }
 
