@@ -3,7 +3,6 @@ package kms
 import (
 	"context"
 	"errors"
-	"runtime"
 	"sync"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -35,7 +34,7 @@ func (d derivedCipher) open(ctx context.Context, v *versionEntry, items []*item)
 	}
 	_, end := d.s.begin(ctx, PhaseHost)
 	defer end()
-	err = spread(len(items), func(from, to int) error {
+	err = spread(d.s.gate.cores(), len(items), func(from, to int) error {
 		_, err := envelope.OpenItems(nil, derived[from*envelope.DerivationSize:to*envelope.DerivationSize], batch[from:to])
 		return err
 	})
@@ -75,7 +74,7 @@ func (d derivedCipher) seal(ctx context.Context, v *versionEntry, kind envelope.
 	}
 	_, end := d.s.begin(ctx, PhaseHost)
 	defer end()
-	err = spread(len(items), func(from, to int) error {
+	err = spread(d.s.gate.cores(), len(items), func(from, to int) error {
 		_, err := envelope.SealItems(nil, derived[from*envelope.DerivationSize:to*envelope.DerivationSize], batch[from:to])
 		return err
 	})
@@ -128,9 +127,9 @@ func (s *Snapshot) admits(v *versionEntry, u use) error {
 // spreadFrom is how many items make it worth while to use a second core.
 const spreadFrom = 128
 
-// spread runs work on parts of n items, on all cores if they are many.
-func spread(n int, work func(from, to int) error) error {
-	workers := min(runtime.GOMAXPROCS(0), n/(spreadFrom/2))
+// spread runs work on parts of n items, on as many cores as there are for it.
+func spread(cores, n int, work func(from, to int) error) error {
+	workers := min(cores, n/(spreadFrom/2))
 	if workers < 2 {
 		return work(0, n)
 	}

@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -14,13 +15,14 @@ const largeBatch = 256
 // served. More would not be done sooner: the host's part of an item takes a core, and
 // what is begun and not finished only takes memory.
 type gate struct {
-	items *semaphore.Weighted
+	items  *semaphore.Weighted
+	inside atomic.Int32 // large batches that were let through
 }
 
 // newGate lets two batches of the largest size through for each core, so that one can
 // wait for the token while another is opened.
 func newGate() *gate {
-	return &gate{semaphore.NewWeighted(int64(2 * runtime.GOMAXPROCS(0) * MaxItems))}
+	return &gate{items: semaphore.NewWeighted(int64(2 * runtime.GOMAXPROCS(0) * MaxItems))}
 }
 
 // enter waits until n items may be worked on. The function it returns ends that.
@@ -31,5 +33,16 @@ func (g *gate) enter(ctx context.Context, n int) (leave func(), err error) {
 	if err := g.items.Acquire(ctx, int64(n)); err != nil {
 		return nil, err
 	}
-	return func() { g.items.Release(int64(n)) }, nil
+	g.inside.Add(1)
+	return func() {
+		g.inside.Add(-1)
+		g.items.Release(int64(n))
+	}, nil
+}
+
+// cores is how many cores one large batch may use: all while it is alone, its share
+// while others are worked on. Spreading a batch over cores that others keep busy only
+// costs.
+func (g *gate) cores() int {
+	return max(1, runtime.GOMAXPROCS(0)/max(1, int(g.inside.Load())))
 }
