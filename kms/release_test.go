@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/hsm/coalesce"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
 )
@@ -221,4 +222,41 @@ func TestTokenErrors(t *testing.T) {
 		t.Fatalf("the key that is there: %v", results[0].Err)
 	}
 	wantError(t, results[1].Err, kms.ErrVersionUnavailable, "the key that is gone")
+}
+
+// A request that waits in the queue before the token while its key version is revoked
+// never reaches the token.
+func TestQueuedRequestsAreCheckedAtTheToken(t *testing.T) {
+	t.Parallel()
+	var queue *coalesce.Token
+	w := newWorld(t, hsmtest.MemoryConfig{}, func(c *kms.Config) {
+		queue = coalesce.NewToken(c.Token, coalesce.Config{})
+		c.Token = queue
+	})
+	name := w.create("orders", kms.ProfileDerived)
+	ciphertext := w.mustEncrypt(name, "secret")
+	gate := w.faults.Hold(hsmtest.MethodEncryptBlocks)
+	done := make(chan error, 2)
+	decrypt := func() {
+		_, err := w.decrypt(name, ciphertext)
+		done <- err
+	}
+	go decrypt()
+	if err := gate.Await(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	go decrypt()
+	w.await("a request in the queue", func() bool { return queue.Stats().QueueRequests == 1 })
+	if _, err := w.service.RevokeKeyVersion(t.Context(), admin,
+		&kms.RevokeRequest{Name: name.Version(1), Reason: "leaked", DataLossAccepted: true}); err != nil {
+		t.Fatal(err)
+	}
+	calls := w.faults.Count(hsmtest.MethodEncryptBlocks)
+	gate.Release()
+	for range 2 {
+		wantError(t, <-done, kms.ErrVersionRevoked, "Decrypt that was under way")
+	}
+	if n := w.faults.Count(hsmtest.MethodEncryptBlocks); n != calls {
+		t.Fatalf("%d more calls reached the token", n-calls)
+	}
 }

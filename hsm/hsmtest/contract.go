@@ -98,7 +98,7 @@ func (c *contract) must(err error) {
 // sentinels are all errors that a Token may return.
 var sentinels = []error{
 	hsm.ErrArgument, hsm.ErrKeyNotFound, hsm.ErrKeyExists, hsm.ErrKeyNotPermitted, hsm.ErrAuthentication,
-	hsm.ErrUnsupported, hsm.ErrLoginLost, hsm.ErrUnavailable, hsm.ErrClosed,
+	hsm.ErrUnsupported, hsm.ErrLoginLost, hsm.ErrUnavailable, hsm.ErrBusy, hsm.ErrClosed,
 	hsm.ErrModule, hsm.ErrTokenNotFound, hsm.ErrPINIncorrect, hsm.ErrPINLocked,
 }
 
