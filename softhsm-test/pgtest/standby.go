@@ -3,7 +3,6 @@ package pgtest
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -43,6 +42,13 @@ func StartStandby(tb testing.TB, primary *Cluster, opts ...StandbyOption) *Clust
 	return standby
 }
 
+// standbySettings is the configuration of a standby beside that of its place. What the primary
+// waits for is its own affair: promoted, this one waits for nobody. And one that has lost
+// its primary does not notice for the whole of the interval that it is to be promoted.
+const standbySettings = `synchronous_standby_names = ''
+wal_retrieve_retry_interval = 100ms
+`
+
 func (c *Cluster) follow(primary *Cluster, options standbyOptions) error {
 	err := c.ws.account.run(c.home, c.ws.program("pg_basebackup"), "--pgdata="+c.data(),
 		"--dbname="+primary.AdminDSN(adminDatabase), "--write-recovery-conf", "--wal-method=stream",
@@ -50,8 +56,7 @@ func (c *Cluster) follow(primary *Cluster, options standbyOptions) error {
 	if err != nil {
 		return err
 	}
-	// What the primary waits for is its own affair: promoted, this one waits for nobody.
-	if err := c.configure("synchronous_standby_names = ''\n"); err != nil {
+	if err := c.configure(standbySettings); err != nil {
 		return err
 	}
 	if err := c.firstStart(); err != nil {
@@ -96,7 +101,7 @@ func (c *Cluster) awaitStandby(name, state string) error {
 func (c *Cluster) Promote(tb testing.TB) {
 	tb.Helper()
 	err := c.ws.account.run(c.home, c.ws.program("pg_ctl"), "promote", "--wait",
-		fmt.Sprintf("--timeout=%d", int(startTimeout.Seconds())), "--pgdata="+filepath.Clean(c.data()))
+		fmt.Sprintf("--timeout=%d", int(startTimeout.Seconds())), "--pgdata="+c.data())
 	if err != nil {
 		tb.Fatalf("promoting a standby: %v", err)
 	}
