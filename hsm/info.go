@@ -14,6 +14,7 @@ type Info struct {
 	MaxBlockBytes int  // most bytes of one EncryptBlocks crossing
 	Sessions      int  // size of the session pool
 	UsageSwitch   bool // SetUsable works
+	LabelSwitch   bool // SetLabel works
 	AllowedMechs  bool // CKA_ALLOWED_MECHANISMS is kept and enforced
 	SessionKeys   bool // ImportSessionKey works
 	TokenNonces   bool // GCM nonces are the token's own choice

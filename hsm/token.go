@@ -103,6 +103,12 @@ type Objects interface {
 	// ErrUnsupported where the module cannot change them.
 	SetUsable(ctx context.Context, uid UID, usable bool) error
 
+	// SetLabel gives the object another CKA_LABEL, and reads it back. A label that
+	// the object has already is not written. ErrKeyNotFound if the token holds no
+	// object uid; ErrUnsupported where the module cannot change labels, and for an
+	// object of none of our specifications.
+	SetLabel(ctx context.Context, uid UID, label string) error
+
 	// DestroyKey destroys the object, or a session key of this Token, and looks
 	// again to see that it is gone. ErrKeyNotFound if there is none.
 	DestroyKey(ctx context.Context, uid UID) error

@@ -63,6 +63,7 @@ type TokenInfo struct {
 	Sessions       int          `json:"sessions"`
 	MaxBlockBytes  int          `json:"max_block_bytes"`
 	UsageSwitch    bool         `json:"usage_switch"`
+	LabelSwitch    bool         `json:"label_switch"`
 	AllowedMechs   bool         `json:"allowed_mechanisms"`
 	SessionKeys    bool         `json:"session_keys"`
 	TokenNonces    bool         `json:"token_nonces"`
@@ -83,7 +84,7 @@ func Describe(info hsm.Info) TokenInfo {
 		Module: info.Module, Library: info.Library, Cryptoki: info.CryptokiVer,
 		Label: info.Label, Serial: info.Serial, Manufacturer: info.Manufacturer, Model: info.Model, Firmware: info.Firmware,
 		Sessions: info.Sessions, MaxBlockBytes: info.MaxBlockBytes,
-		UsageSwitch: info.UsageSwitch, AllowedMechs: info.AllowedMechs, SessionKeys: info.SessionKeys,
+		UsageSwitch: info.UsageSwitch, LabelSwitch: info.LabelSwitch, AllowedMechs: info.AllowedMechs, SessionKeys: info.SessionKeys,
 		TokenNonces:    info.TokenNonces,
 		Specifications: make([]string, len(info.Specs)),
 		Limitations:    make([]Limitation, len(info.Limitations)),

@@ -49,6 +49,7 @@ func Run(t *testing.T, newFixture func(t testing.TB) Fixture) {
 		{"Objects/Destroy", testDestroy},
 		{"Objects/SpecsAreSeparate", testSpecsAreSeparate},
 		{"Objects/UsageSwitch", testUsageSwitch},
+		{"Objects/Label", testLabel},
 		{"Objects/SessionKey", testSessionKey},
 		{"Objects/Restart", testRestart},
 		{"Objects/Another", testAnother},

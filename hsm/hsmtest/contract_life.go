@@ -45,6 +45,9 @@ func (c *contract) calls(ctx context.Context, uid hsm.UID) map[string]error {
 	if c.info.UsageSwitch {
 		results["SetUsable"] = c.token.SetUsable(ctx, uid, false)
 	}
+	if c.info.LabelSwitch {
+		results["SetLabel"] = c.token.SetLabel(ctx, uid, "cancelled")
+	}
 	if c.info.SessionKeys {
 		results["ImportSessionKey"] = c.token.ImportSessionKey(ctx, c.newUID(), hsm.AES256Blocks, buf)
 	}
@@ -68,7 +71,7 @@ func testContext(c *contract) {
 	}
 	keys, err := c.token.Keys(c.ctx)
 	c.must(err)
-	if len(keys) != 1 || !keys[0].Usable {
+	if len(keys) != 1 || !keys[0].Usable || keys[0].Label != "contract" {
 		c.Fatalf("a cancelled call had an effect: %+v", keys)
 	}
 	c.must(c.token.Check(c.ctx))

@@ -2,7 +2,9 @@ package hsmtest
 
 import (
 	"bytes"
+	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/keyholt/keyholt/hsm"
 )
@@ -28,7 +30,7 @@ func testInfo(c *contract) {
 		limitations[l.Name] = true
 	}
 	for name, can := range map[string]bool{
-		"usage-switch": info.UsageSwitch, "session-keys": info.SessionKeys, "allowed-mechanisms": info.AllowedMechs,
+		"usage-switch": info.UsageSwitch, "label-switch": info.LabelSwitch, "session-keys": info.SessionKeys, "allowed-mechanisms": info.AllowedMechs,
 	} {
 		if can == limitations[name] {
 			c.Errorf("%s: supported %v, but limitation named %v", name, can, limitations[name])
@@ -218,6 +220,46 @@ func testUsageSwitch(c *contract) {
 	c.must(c.token.SetUsable(c.ctx, gcm, false))
 	items := []hsm.OpenItem{opening(sealed)}
 	c.wantError("Open when off", c.token.Open(c.ctx, gcm, items), hsm.ErrKeyNotPermitted)
+}
+
+// testLabel: a label can be changed, also of a key that is off, is seen by another
+// login, and nothing else of the object changes.
+func testLabel(c *contract) {
+	uid := c.generate(hsm.AES256Blocks)
+	if !c.info.LabelSwitch {
+		c.wantError("SetLabel", c.token.SetLabel(c.ctx, uid, "label"), hsm.ErrUnsupported)
+		return
+	}
+	c.wantError("unknown key", c.token.SetLabel(c.ctx, c.newUID(), "label"), hsm.ErrKeyNotFound)
+	another := c.another()
+	want, err := another.Key(c.ctx, uid)
+	c.must(err)
+	before := c.encrypt(uid, make([]byte, 16))
+	for _, label := range []string{"keyholt:label", "keyholt:label", "", "keyholt:\u00fc:" + strings.Repeat("x", 200)} {
+		c.must(c.token.SetLabel(c.ctx, uid, label))
+		want.Label = label
+		for _, token := range []hsm.Token{c.token, another} {
+			got, err := token.Key(c.ctx, uid)
+			c.must(err)
+			if !reflect.DeepEqual(got, want) {
+				c.Fatalf("got %+v, want %+v", got, want)
+			}
+		}
+	}
+	if !bytes.Equal(before, c.encrypt(uid, make([]byte, 16))) {
+		c.Fatal("the key was replaced")
+	}
+	if c.info.UsageSwitch {
+		c.must(c.token.SetUsable(c.ctx, uid, false))
+		c.must(c.token.SetLabel(c.ctx, uid, "off"))
+		got, err := c.token.Key(c.ctx, uid)
+		c.must(err)
+		if got.Label != "off" || got.Usable {
+			c.Fatalf("%+v", got)
+		}
+	}
+	c.must(c.token.DestroyKey(c.ctx, uid))
+	c.wantError("destroyed key", c.token.SetLabel(c.ctx, uid, "label"), hsm.ErrKeyNotFound)
 }
 
 // testSessionKey: a session key is usable, listed nowhere, and gone with the login.

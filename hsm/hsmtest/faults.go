@@ -21,6 +21,7 @@ const (
 	MethodKeys             Method = "Keys"
 	MethodKey              Method = "Key"
 	MethodSetUsable        Method = "SetUsable"
+	MethodSetLabel         Method = "SetLabel"
 	MethodDestroyKey       Method = "DestroyKey"
 	MethodRandom           Method = "Random"
 	MethodCheck            Method = "Check"

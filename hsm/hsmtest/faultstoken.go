@@ -110,6 +110,11 @@ func (f *Faults) SetUsable(ctx context.Context, uid hsm.UID, usable bool) error 
 	return f.do(ctx, MethodSetUsable, uid, 0, func() error { return f.inner.SetUsable(ctx, uid, usable) })
 }
 
+// SetLabel implements [hsm.Objects].
+func (f *Faults) SetLabel(ctx context.Context, uid hsm.UID, label string) error {
+	return f.do(ctx, MethodSetLabel, uid, 0, func() error { return f.inner.SetLabel(ctx, uid, label) })
+}
+
 // DestroyKey implements [hsm.Objects].
 func (f *Faults) DestroyKey(ctx context.Context, uid hsm.UID) error {
 	return f.do(ctx, MethodDestroyKey, uid, 0, func() error { return f.inner.DestroyKey(ctx, uid) })

@@ -27,6 +27,8 @@ type MemoryConfig struct {
 	Specs []hsm.KeySpec
 	// NoUsageSwitch: SetUsable is unsupported.
 	NoUsageSwitch bool
+	// NoLabelSwitch: SetLabel is unsupported.
+	NoLabelSwitch bool
 	// NoSessionKeys: ImportSessionKey is unsupported.
 	NoSessionKeys bool
 	// NoAllowedMechanisms: objects carry no list of allowed mechanisms.
@@ -82,6 +84,7 @@ func memoryInfo(cfg MemoryConfig) hsm.Info {
 		MaxBlockBytes: cfg.MaxBlockBytes,
 		Sessions:      1,
 		UsageSwitch:   !cfg.NoUsageSwitch,
+		LabelSwitch:   !cfg.NoLabelSwitch,
 		AllowedMechs:  !cfg.NoAllowedMechanisms,
 		SessionKeys:   !cfg.NoSessionKeys,
 		TokenNonces:   cfg.NonceSize != 0,
@@ -96,6 +99,7 @@ func memoryInfo(cfg MemoryConfig) hsm.Info {
 		}
 	}
 	limit(cfg.NoUsageSwitch, "usage-switch", "Usage attributes cannot be changed.")
+	limit(cfg.NoLabelSwitch, "label-switch", "Labels cannot be changed.")
 	limit(cfg.NoSessionKeys, "session-keys", "Known keys cannot be imported as session objects.")
 	limit(cfg.NoAllowedMechanisms, "allowed-mechanisms", "Keys cannot be bound to one mechanism.")
 	return info

@@ -15,6 +15,7 @@ func TestMemoryContract(t *testing.T) {
 	configs := map[string]hsmtest.MemoryConfig{
 		"Full":                {},
 		"NoUsageSwitch":       {NoUsageSwitch: true},
+		"NoLabelSwitch":       {NoLabelSwitch: true},
 		"NoSessionKeys":       {NoSessionKeys: true},
 		"NoAllowedMechanisms": {NoAllowedMechanisms: true},
 		"TokenNonces12":       {NonceSize: 12},

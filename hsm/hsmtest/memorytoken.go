@@ -336,6 +336,18 @@ func (t *MemoryToken) SetUsable(ctx context.Context, uid hsm.UID, usable bool) e
 	return t.memory.TamperUsable(uid, usable)
 }
 
+// SetLabel implements [hsm.Objects].
+func (t *MemoryToken) SetLabel(ctx context.Context, uid hsm.UID, label string) error {
+	if err := t.enter(ctx); err != nil {
+		return err
+	}
+	defer t.mu.RUnlock()
+	if t.memory.cfg.NoLabelSwitch {
+		return fmt.Errorf("%w: labels are fixed", hsm.ErrUnsupported)
+	}
+	return t.memory.TamperLabel(uid, label)
+}
+
 // DestroyKey implements [hsm.Objects].
 func (t *MemoryToken) DestroyKey(ctx context.Context, uid hsm.UID) error {
 	if err := t.enter(ctx); err != nil {

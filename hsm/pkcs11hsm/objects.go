@@ -100,6 +100,41 @@ func (t *Token) usageIs(s *session, k keyHandle, usable bool) (bool, error) {
 	return set.is(pkcs11.CKA_ENCRYPT) == usable && set.is(pkcs11.CKA_DECRYPT) == (usable && k.spec == hsm.AES256GCM), nil
 }
 
+// SetLabel implements [hsm.Objects]. A label that is right already is not written, for
+// the reason that SetUsable has.
+func (t *Token) SetLabel(ctx context.Context, uid hsm.UID, label string) error {
+	if !t.info.LabelSwitch {
+		return fmt.Errorf("%w: labels cannot be changed", hsm.ErrUnsupported)
+	}
+	return t.withHandle(ctx, uid, func(s *session, k keyHandle) error {
+		if k.spec == 0 {
+			return fmt.Errorf("%w: %s was not made by this software", hsm.ErrUnsupported, uid)
+		}
+		if is, err := t.labelIs(s, k.handle, label); is || err != nil {
+			return err
+		}
+		if err := t.writeLabel(s, k.handle, label); err != nil {
+			return err
+		}
+		is, err := t.labelIs(s, k.handle, label)
+		if err == nil && !is {
+			err = fmt.Errorf("%w: the token did not keep the label", hsm.ErrUnsupported)
+		}
+		return err
+	})
+}
+
+// writeLabel is C_SetAttributeValue of CKA_LABEL alone.
+func (t *Token) writeLabel(s *session, h objectHandle, label string) error {
+	return wrap("C_SetAttributeValue", t.module.ctx.SetAttributeValue(pkcs11.SessionHandle(s.handle),
+		pkcs11.ObjectHandle(h), []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)}))
+}
+
+func (t *Token) labelIs(s *session, h objectHandle, label string) (bool, error) {
+	set, err := search{t, s}.attributes(h, []uint{pkcs11.CKA_LABEL})
+	return string(set[pkcs11.CKA_LABEL]) == label, err
+}
+
 // DestroyKey implements [hsm.Objects]. Should several objects have the UID, all of
 // them go.
 func (t *Token) DestroyKey(ctx context.Context, uid hsm.UID) error {

@@ -27,7 +27,7 @@ func (t *Token) probe(ctx context.Context) error {
 	if err := p.describe(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{p.generation, p.mechanismLists, p.usageSwitch, p.copying, p.sessionKeys, p.gcm} {
+	for _, step := range []func() error{p.generation, p.mechanismLists, p.usageSwitch, p.labelSwitch, p.copying, p.sessionKeys, p.gcm} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -196,6 +196,19 @@ func (p *prober) usageSwitch() error {
 	case !p.info.UsageSwitch:
 		p.limit("usage-switch", "Without CKA_ALLOWED_MECHANISMS a key that is turned off cannot be recognised: "+
 			"a revoked or disabled key stays usable for whoever is logged in to the token.")
+	}
+	return nil
+}
+
+// labelSwitch finds out whether a label can be changed.
+func (p *prober) labelSwitch() error {
+	const label = "keyholt probe"
+	if p.t.writeLabel(p.s, p.blocks, label) == nil {
+		is, err := p.t.labelIs(p.s, p.blocks, label)
+		p.info.LabelSwitch = is && err == nil
+	}
+	if !p.info.LabelSwitch {
+		p.limit("label-switch", "The label of a key cannot be changed.")
 	}
 	return nil
 }

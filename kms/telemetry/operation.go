@@ -20,6 +20,7 @@ const (
 	opKeys
 	opKey
 	opSetUsable
+	opSetLabel
 	opDestroyKey
 	opCheck
 	operations // how many there are
@@ -28,7 +29,7 @@ const (
 // operationNames are the values of the label operation.
 var operationNames = [operations]string{
 	"encrypt_blocks", "seal", "open", "random",
-	"generate_key", "import_session_key", "keys", "key", "set_usable", "destroy_key", "check",
+	"generate_key", "import_session_key", "keys", "key", "set_usable", "set_label", "destroy_key", "check",
 }
 
 // tokenOutcomes are the values of the label outcome of operations, in the order in which

@@ -138,6 +138,13 @@ func (t *token) SetUsable(ctx context.Context, uid hsm.UID, usable bool) error {
 	return err
 }
 
+func (t *token) SetLabel(ctx context.Context, uid hsm.UID, label string) error {
+	ctx, c := t.begin(ctx, opSetLabel, 0, 1)
+	err := t.Token.SetLabel(ctx, uid, label)
+	c.end(err)
+	return err
+}
+
 func (t *token) DestroyKey(ctx context.Context, uid hsm.UID) error {
 	ctx, c := t.begin(ctx, opDestroyKey, 0, 1)
 	err := t.Token.DestroyKey(ctx, uid)
