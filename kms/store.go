@@ -84,18 +84,23 @@ type Store interface {
 
 // Coordination is how the replicas on one store know of each other.
 type Coordination interface {
-	// InsertLease commits the lease row of a replica that joins; its Counter is 1.
-	InsertLease(ctx context.Context, l *Lease) error
+	// InsertLease commits the lease row of a replica that joins; its Counter is 1. It
+	// returns the store's revision, read in the same transaction.
+	InsertLease(ctx context.Context, l *Lease) (Revision, error)
 
-	// RenewLease replaces the row of the same ID whose counter is one less than l's, and
-	// returns the store's revision, read in the same transaction. No such row:
-	// ErrLeaseGone. A row whose Applied has risen wakes the listeners.
+	// RenewLease adds one to the counter of the row of l's ID and sets its Applied; the
+	// other fields of l are not looked at. It returns the store's revision, read in the
+	// same transaction. No such row: ErrLeaseGone. When Applied rises the listeners are
+	// woken.
 	RenewLease(ctx context.Context, l *Lease) (Revision, error)
 
-	// Leases returns all lease rows.
-	Leases(ctx context.Context) ([]*Lease, error)
+	// Leases returns all lease rows and the store's revision, read in one transaction.
+	// With confirm the transaction also writes, and its commit is as durable as a
+	// renewal's: so a former primary that does not know of a fail-over cannot answer.
+	Leases(ctx context.Context, confirm bool) ([]*Lease, Revision, error)
 
-	// RemoveLease removes the row if it has that counter still; else it does nothing.
+	// RemoveLease removes the row if it has that counter still, or if counter is 0; else
+	// it does nothing.
 	RemoveLease(ctx context.Context, id string, counter uint64) error
 
 	// Lock waits for the named lock, which excludes all other processes that take it,
@@ -195,7 +200,7 @@ type Orphan struct {
 // Lease is the row by which a replica says that it serves. It holds no times: who waits
 // for it measures by its own clock how long the counter stands still.
 type Lease struct {
-	ID       string // 16 random hexadecimal digits, new each time that the replica joins
+	ID       string // new each time that the replica joins; at most 64 bytes
 	Counter  uint64 // of renewals, from 1
 	Applied  Revision
 	Duration time.Duration

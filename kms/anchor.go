@@ -1,0 +1,167 @@
+package kms
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Anchor remembers the newest head of a store outside of it, so that a store that was
+// put back to an older state, whole and with good seals, is noticed.
+type Anchor interface {
+	// Name says where the anchor is, for messages.
+	Name() string
+	// Read returns the head that was noted; ok is false if none ever was.
+	Read(ctx context.Context) (head Head, ok bool, err error)
+	// Note remembers the head instead of the one before. It is durable when Note returns.
+	Note(ctx context.Context, head Head) error
+}
+
+// anchors are all anchors of a service.
+type anchors struct {
+	mu    sync.Mutex
+	all   []Anchor
+	given []string // names of those that were given up
+	noted Revision // in all of them, as far as they could be written
+	err   error    // of the last note
+}
+
+// note notes a head if it is newer than the one noted before. A failure is logged, and
+// shown by Diagnose: the change is committed, and will be noted with the next.
+func (a *anchors) note(ctx context.Context, log *slog.Logger, head Head) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if head.Revision <= a.noted {
+		return
+	}
+	if a.err = a.write(ctx, head); a.err != nil {
+		log.ErrorContext(ctx, "the newest revision could not be noted outside of the store",
+			slog.Uint64("revision", uint64(head.Revision)), slog.Any("error", causeOf(a.err)))
+	}
+}
+
+// write notes a head in every anchor. An anchor that cannot be written, as in a token
+// that does not change labels, is given up. The caller holds mu.
+func (a *anchors) write(ctx context.Context, head Head) error {
+	var errs []error
+	a.all = slices.DeleteFunc(a.all, func(anchor Anchor) bool {
+		err := anchor.Note(ctx, head)
+		if errors.Is(err, ErrUnsupported) {
+			a.given = append(a.given, anchor.Name())
+			return true
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", anchor.Name(), err))
+		}
+		return false
+	})
+	a.noted = head.Revision
+	return errors.Join(errs...)
+}
+
+// finding is what there is to say of the anchors.
+func (a *anchors) finding() Finding {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f := Finding{
+		Area: "store", Check: "anchors", Severity: SeverityOK,
+		Detail: fmt.Sprintf("revision %d is noted outside of the store, in %s", a.noted, counted(len(a.all), "place")),
+	}
+	if len(a.given) > 0 {
+		f.Detail += "; not in " + strings.Join(a.given, ", ") + ", which cannot be written"
+	}
+	switch {
+	case a.err != nil:
+		f.Severity, f.Detail = SeverityError, "the newest revision could not be noted: "+a.err.Error()
+		f.Remedy = "without it a store that is put back to an older state is not noticed at the next start"
+	case len(a.all) == 0:
+		f.Severity, f.Detail = SeverityWarning, "no anchor is configured: a store that is put back to an older state is not noticed"
+	}
+	return f
+}
+
+// checkAnchors compares the store with what its anchors remember. A store that is older
+// than one of them, or of another history, is ErrRolledBack, unless the operator has
+// accepted it with a reason: then that is recorded in the store, and the anchors are
+// put to where the store is.
+func (s *Service) checkAnchors(ctx context.Context, acceptRollback string) error {
+	now := s.snapshot.Load()
+	for _, anchor := range s.anchors.all {
+		noted, ok, err := anchor.Read(ctx)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		why := ""
+		switch {
+		case noted.Revision > now.Revision():
+			why = fmt.Sprintf("the store is at revision %d, but %s remembers revision %d", now.Revision(), anchor.Name(), noted.Revision)
+		case now.head.contradicts(noted):
+			why = fmt.Sprintf("the store is at revision %d as %s remembers, but of another history", now.Revision(), anchor.Name())
+		default:
+			continue
+		}
+		if acceptRollback == "" {
+			return errorf(ErrRolledBack, "%s: it was put back to an older state, and what was revoked since may be enabled in it; "+
+				"restore the newest state, or start once with --accept-rollback REASON", why)
+		}
+		return s.acceptRollback(ctx, why, acceptRollback)
+	}
+	s.anchors.mu.Lock()
+	defer s.anchors.mu.Unlock()
+	if s.anchors.err = s.anchors.write(ctx, now.head); s.anchors.err != nil {
+		return errorf(ErrStoreUnavailable, "the revision of the store cannot be noted outside of it: %v", s.anchors.err)
+	}
+	return nil
+}
+
+// contradicts reports whether another head of the same revision is of another history.
+// An anchor may keep the first 16 bytes of a seal only.
+func (h Head) contradicts(noted Head) bool {
+	return h.Revision == noted.Revision && !bytes.Equal(h.Seal[:anchorSealSize], noted.Seal[:anchorSealSize])
+}
+
+// acceptRollback goes on with a store that was put back.
+func (s *Service) acceptRollback(ctx context.Context, why, reason string) error {
+	s.log.WarnContext(ctx, "a store that was put back to an older state is accepted",
+		slog.String("why", why), slog.String("reason", reason))
+	s.anchors.mu.Lock()
+	s.anchors.noted = 0
+	s.anchors.mu.Unlock()
+	_, err := s.commit(ctx, func(now *Snapshot) (*Change, error) {
+		return &Change{Origin: now.nextOrigin(s, systemPrincipal().Name, reason)}, nil
+	})
+	event := &Event{
+		Time: s.now(), Principal: systemPrincipal(), Action: ActionAcceptRollback, Resource: "store",
+		Reason: reason + " (" + why + ")", Err: err,
+	}
+	if auditErr := s.record(ctx, event); auditErr != nil {
+		return auditErr
+	}
+	return err
+}
+
+// nextOrigin is the origin of a store that holds from now on what was not last
+// committed to it.
+func (s *Snapshot) nextOrigin(service *Service, principal, reason string) *Origin {
+	next := &Origin{Epoch: 1, Time: service.now(), Principal: principal, Reason: reason}
+	if s.origin != nil {
+		next.Epoch, next.Revision = s.origin.Epoch+1, s.origin.Revision
+	}
+	return next
+}
+
+// epoch is the epoch of what is made now.
+func (s *Snapshot) epoch() uint32 {
+	if s.origin == nil {
+		return 0
+	}
+	return s.origin.Epoch
+}
