@@ -653,7 +653,8 @@ type RotateKeyResponse struct {
 	Version *KeyVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The key after the rotation.
 	Key *Key `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	// The versions that restrict_previous made REWRAP_ONLY.
+	// The versions that restrict_previous made REWRAP_ONLY. Of thousands, the first that
+	// fit into a message; ListKeyVersions has all.
 	Restricted []*KeyVersion `protobuf:"bytes,3,rep,name=restricted,proto3" json:"restricted,omitempty"`
 	// How the change came to be known by all replicas.
 	Spread        *Spread `protobuf:"bytes,4,opt,name=spread,proto3" json:"spread,omitempty"`
