@@ -47,7 +47,10 @@ func (s *Service) perform(ctx context.Context, c *controlCall) error {
 	}
 	event := &Event{
 		Time: s.now(), Principal: c.principal, Action: c.action, Namespace: c.namespace,
-		Resource: c.resource, Reason: c.reason, Err: err, Spread: c.spread,
+		Resource: c.resource, Reason: c.reason, Err: err,
+	}
+	if c.spread != nil && c.spread.Revision != 0 {
+		event.Spread = c.spread
 	}
 	if auditErr := s.record(ctx, event); auditErr != nil {
 		return auditErr

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/keyholt/keyholt/kms"
 )
 
 // config is the configuration of the server. The yaml tags are the keys of the file;
@@ -15,6 +17,8 @@ type config struct {
 	Administrators []string       `yaml:"administrators"` // principal names of client certificates
 	HSM            hsmConfig      `yaml:"hsm"`
 	Store          storeConfig    `yaml:"store"`
+	Replica        replicaConfig  `yaml:"replica"`
+	Destruction    windowConfig   `yaml:"destruction"`
 	Audit          auditConfig    `yaml:"audit"`
 	Log            logConfig      `yaml:"log"`
 	Tracing        tracingConfig  `yaml:"tracing"`
@@ -54,6 +58,18 @@ type storeConfig struct {
 	DSN    string `yaml:"dsn"`
 }
 
+// replicaConfig says how this server takes its place beside others on the same store.
+type replicaConfig struct {
+	Name  string        `yaml:"name"` // empty: host name and process id
+	Lease time.Duration `yaml:"lease"`
+}
+
+// windowConfig bounds the window before a key version's token object is destroyed.
+type windowConfig struct {
+	Window    time.Duration `yaml:"window"`
+	MinWindow time.Duration `yaml:"min_window"`
+}
+
 type auditConfig struct {
 	File string `yaml:"file"`
 	Sync string `yaml:"sync"` // "always", or an interval
@@ -85,6 +101,9 @@ const (
 	storeFile = "keyholt.db"
 	auditFile = "audit.jsonl"
 	lockFile  = "kmsd.lock"
+
+	// anchorFile remembers the newest revision of the store.
+	anchorFile = "anchor.json"
 )
 
 // The defaults of keys that are not in the file. hsm.sessions and hsm.max_block_bytes
@@ -95,18 +114,22 @@ const (
 	defaultDrainTimeout = 30 * time.Second
 	defaultSampleRatio  = 0.01 // of tens of thousands of requests a second enough
 	defaultAuditSync    = "200ms"
+	defaultWindow       = 30 * 24 * time.Hour
+	defaultMinWindow    = 24 * time.Hour
 )
 
 // defaultConfig is what a file that sets nothing stands for.
 func defaultConfig() config {
 	return config{
-		HSM:      hsmConfig{RequireAllowedMechanisms: true, Coalesce: true},
-		Store:    storeConfig{Driver: driverSQLite},
-		Audit:    auditConfig{Sync: defaultAuditSync},
-		Log:      logConfig{Level: "info", Format: "json"},
-		Tracing:  tracingConfig{SampleRatio: defaultSampleRatio},
-		Limits:   limitsConfig{MaxInFlight: defaultMaxInFlight},
-		Shutdown: shutdownConfig{DrainTimeout: defaultDrainTimeout},
+		HSM:         hsmConfig{RequireAllowedMechanisms: true, Coalesce: true},
+		Store:       storeConfig{Driver: driverSQLite},
+		Replica:     replicaConfig{Lease: kms.DefaultLease},
+		Destruction: windowConfig{Window: defaultWindow, MinWindow: defaultMinWindow},
+		Audit:       auditConfig{Sync: defaultAuditSync},
+		Log:         logConfig{Level: "info", Format: "json"},
+		Tracing:     tracingConfig{SampleRatio: defaultSampleRatio},
+		Limits:      limitsConfig{MaxInFlight: defaultMaxInFlight},
+		Shutdown:    shutdownConfig{DrainTimeout: defaultDrainTimeout},
 	}
 }
 

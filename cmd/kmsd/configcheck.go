@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/audit"
 	"github.com/keyholt/keyholt/kms/authn"
 )
@@ -48,6 +49,15 @@ func (c *config) check(f *yamlFile) {
 	}
 	if c.Store.Driver != driverSQLite {
 		f.problem("store.driver", "there is no driver %q; the drivers are: %s", c.Store.Driver, driverSQLite)
+	}
+	if l := c.Replica.Lease; l < kms.MinLease || l > kms.MaxLease {
+		f.problem("replica.lease", "want %s to %s", kms.MinLease, kms.MaxLease)
+	}
+	if c.Destruction.MinWindow <= 0 {
+		f.problem("destruction.min_window", "want more than 0s")
+	}
+	if c.Destruction.Window < c.Destruction.MinWindow {
+		f.problem("destruction.window", "is less than destruction.min_window, %s", c.Destruction.MinWindow)
 	}
 	if _, err := audit.ParseSync(c.Audit.Sync); err != nil {
 		f.problem("audit.sync", "%v", err)

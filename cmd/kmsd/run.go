@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,8 @@ type hooks struct {
 	prepare func(context.Context) error // while only the data directory is locked
 	ready   func([]net.Listener) error  // when clients may connect
 	hangups <-chan os.Signal            // each makes the audit log open its file anew
+
+	acceptRollback string // reason to start with a store that was put back
 }
 
 // run is the server's life: each part is made in turn, the last serves until ctx ends,
@@ -85,6 +88,15 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 		Auditor:    instruments.metrics.Auditor(auditLog),
 		Logger:     log,
 		Observer:   instruments.tracing.Observer(),
+		Replica:    kms.ReplicaConfig{Name: c.Replica.Name, Release: version(), Lease: c.Replica.Lease},
+		Destruction: kms.DestructionLimits{
+			Window: c.Destruction.Window, MinWindow: c.Destruction.MinWindow,
+		},
+		Anchors: []kms.Anchor{
+			keystore.OpenFileAnchor(filepath.Join(c.DataDir, anchorFile), store.ID(), sealer),
+			kms.NewTokenAnchor(queued, store.ID()),
+		},
+		AcceptRollback: h.acceptRollback,
 	})
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 )
 
 func serveCommand() *cobra.Command {
-	var path string
+	var path, acceptRollback string
 	command := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Run the server",
@@ -30,10 +30,12 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runUntilSignal(cmd.Context(), c, hooks{})
+			return runUntilSignal(cmd.Context(), c, hooks{acceptRollback: acceptRollback})
 		},
 	}
 	command.Flags().StringVar(&path, "config", "", "configuration `file` (required)")
+	command.Flags().StringVar(&acceptRollback, "accept-rollback", "",
+		"start with a store that was put back to an older state, for this `reason`")
 	return command
 }
 
