@@ -232,6 +232,9 @@ func (r *replica) keep(ctx context.Context) {
 	}
 }
 
+// leastRest is the least time between two looks at the store that nobody asked for.
+const leastRest = 10 * time.Millisecond
+
 // tend does what there is to do for the lease, and returns how long to rest.
 func (r *replica) tend(ctx context.Context) time.Duration {
 	bounded, cancel := context.WithTimeout(ctx, r.patience())
@@ -255,7 +258,7 @@ func (r *replica) tend(ctx context.Context) time.Duration {
 	if r.holder.Refusal() != nil || err != nil {
 		return min(interval, 100*time.Millisecond)
 	}
-	return max(time.Millisecond, interval-(r.config.Clock()-r.renewed))
+	return max(leastRest, interval-(r.config.Clock()-r.renewed))
 }
 
 // report logs what goes wrong when it begins, and when it has ended.
