@@ -34,6 +34,9 @@ func (p *Profile) resolved() resolver.Address {
 	if p.IsUnix() {
 		return resolver.Address{Addr: p.Address, ServerName: "localhost"}
 	}
+	if p.ServerName != "" { // which the address's own name would replace
+		return resolver.Address{Addr: p.Address, ServerName: p.ServerName}
+	}
 	host, _, err := net.SplitHostPort(p.Address)
 	if err != nil {
 		host = p.Address // Validate has refused it
