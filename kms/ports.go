@@ -97,6 +97,10 @@ type ItemEvent struct {
 	Target  VersionName       // that made the new ciphertext of a rewrap; zero: none
 	Context map[string]string // the items' own encryption context; nil: the request's
 	Err     error             // nil: served
+
+	// version and target are what usage is counted of: those of Version, and of Target
+	// if it has made a ciphertext.
+	version, target *versionEntry
 }
 
 // Finding is one thing that was examined for an operator.

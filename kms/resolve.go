@@ -47,7 +47,7 @@ func (r *resolver) open(it *item) (*versionEntry, error) {
 		!r.allowed(r.call.openAction, version.Name.Key(), r.call.openContext(it)) {
 		return nil, notAccessible()
 	}
-	if err := version.refuses(useOpen); err != nil {
+	if err := r.snapshot.refuses(version, r.call.openUse); err != nil {
 		return version, err
 	}
 	if it.context == nil {
@@ -106,7 +106,7 @@ func (r *resolver) primary(it *item, name KeyName) (*versionEntry, error) {
 	if version == nil {
 		return nil, errorf(ErrNoEnabledPrimary, "%s has no primary version yet", name)
 	}
-	if err := version.refuses(useSeal); err != nil {
+	if err := r.snapshot.refuses(version, useSeal); err != nil {
 		return version, err
 	}
 	if it.context == nil {
@@ -121,26 +121,29 @@ func (r *resolver) confirm(a Action, u use, used *versionEntry, context map[stri
 	if version == nil || !r.allowed(a, version.Name.Key(), context) {
 		return notAccessible()
 	}
-	return version.refuses(u)
+	return r.snapshot.refuses(version, u)
 }
 
 func (r *resolver) allowed(a Action, key KeyName, context map[string]string) bool {
 	return r.service.permitted(r.ctx, r.snapshot, r.call.principal, a, key.Namespace(), key, context)
 }
 
-// refuses says why the version cannot be used for u: its state, or its token object.
-// Only primary versions seal, so a refusal to seal is the key's lack of a primary.
-func (v *versionEntry) refuses(u use) error {
+// refuses says why a version cannot be used for u: its state, its token object, or that
+// it is not known how often it was used. Only primary versions seal, so a refusal to
+// seal is the key's lack of a primary.
+func (s *Snapshot) refuses(v *versionEntry, u use) error {
 	var why *Error
 	switch unavailable := v.live.whyUnavailable(); {
 	case !v.State.allows(u):
 		why = v.stateError()
 	case unavailable != "":
 		why = v.unavailable(unavailable)
+	case u&useSeal != 0 && v.profile == ProfileStrict && v.Epoch != s.epoch():
+		why = v.uncounted()
 	default:
 		return nil
 	}
-	if u == useSeal {
+	if u&useSeal != 0 {
 		return noEnabledPrimary(v, why)
 	}
 	return why
@@ -148,6 +151,14 @@ func (v *versionEntry) refuses(u use) error {
 
 func (v *versionEntry) unavailable(why string) *Error {
 	return errorf(ErrVersionUnavailable, "%s is unavailable: %s", v.Name, why).with("key_version", v.Name.String())
+}
+
+// uncounted tells that a STRICT version is from before the store was put to an older
+// state: the encryptions that it has made since then are not all counted, and nonces of
+// 96 random bits allow only so many.
+func (v *versionEntry) uncounted() *Error {
+	return errorf(ErrEncryptionLimit, "the store was restored or rolled back since %s was made, so it is not known how many "+
+		"ciphertexts it has made: rotate the key", v.Name).with("key_version", v.Name.String())
 }
 
 // stateError tells the state of a version that forbids what was asked for, with the

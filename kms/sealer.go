@@ -31,7 +31,7 @@ type Sealer struct {
 // the store has never had a sealed row. Errors are domain errors.
 func OpenSealer(ctx context.Context, token hsm.Token, storeID string, uid hsm.UID, create bool) (*Sealer, error) {
 	if _, err := token.Key(ctx, uid); errors.Is(err, hsm.ErrKeyNotFound) && create {
-		label := objectLabel(storeID, time.Now())
+		label := sealLabel(storeID, time.Now())
 		if _, err := token.GenerateKey(ctx, uid, label, hsm.AES256Blocks); err != nil {
 			return nil, tokenError(err, "make the seal key")
 		}
@@ -78,7 +78,13 @@ func expand(dst, secret []byte, info string) error {
 	return nil
 }
 
-// objectLabel is the CKA_LABEL of every object that a store has made:
+// sealLabel is the CKA_LABEL of a store's seal keys, which are thereby told from the
+// objects of key versions: keyholt-seal:<store id>:<unix time of creation>.
+func sealLabel(storeID string, t time.Time) string {
+	return fmt.Sprintf("keyholt-seal:%s:%d", storeID, t.Unix())
+}
+
+// objectLabel is the CKA_LABEL of the objects of a store's key versions:
 // keyholt:<store id>:<unix time of creation>.
 func objectLabel(storeID string, t time.Time) string {
 	return fmt.Sprintf("keyholt:%s:%d", storeID, t.Unix())

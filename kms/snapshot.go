@@ -163,6 +163,9 @@ func (s *Snapshot) putVersion(v *Version, old *Snapshot) {
 	if old != nil {
 		if was, ok := old.versions.Get(string(v.UID[:])); ok {
 			entry.live = was.live
+			if v.State == StateEnabled && !v.StateTime.Equal(was.StateTime) {
+				entry.live.recover() // an operator has enabled it since it was found unusable
+			}
 		}
 	}
 	if entry.live == nil {

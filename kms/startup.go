@@ -151,7 +151,7 @@ const (
 // lookAt says what does not fit between a version and its token object; nil: there is none.
 func (s *Service) lookAt(v *versionEntry, object *hsm.Object) string {
 	switch {
-	case v.State == StateCreating, v.State == StateDestroyed && object == nil:
+	case v.State == StateCreating, (v.State == StateDestroyed || v.destroying()) && object == nil:
 		return fitting
 	case v.State == StateDestroyed:
 		return "it is DESTROYED, but the token holds an object of its UID"

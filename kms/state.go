@@ -1,5 +1,7 @@
 package kms
 
+import "slices"
+
 // State is the state of a key version.
 type State uint8
 
@@ -33,34 +35,57 @@ const (
 )
 
 // stateRule is one row of the table of states: what a version in the state may be
-// used for, which error says so if not, and which states it may pass into.
+// used for, which error says so if not, and which actions lead where.
 type stateRule struct {
 	name     string
 	uses     use
-	refusal  error
-	leavesTo []State
+	refusal  error // of the uses that are not allowed; nil: all are
+	leavesBy map[Action][]State
 }
 
 // states is the table that decides. No path leads from REVOKED to any use: it leaves to
-// DESTROY_SCHEDULED only, and the RestoreTo of a version that came from REVOKED is REVOKED.
+// DESTROY_SCHEDULED only, and a version that came from REVOKED is restored to REVOKED.
 var states = map[State]stateRule{
-	StateCreating: {name: "CREATING", refusal: ErrVersionCreating, leavesTo: []State{StateEnabled}},
+	StateCreating: {
+		name: "CREATING", refusal: ErrVersionCreating,
+		leavesBy: map[Action][]State{ActionCreateKey: {StateEnabled}, ActionRotateKey: {StateEnabled}},
+	},
 	StateEnabled: {
 		name: "ENABLED", uses: useSeal | useOpen | useRewrap,
-		leavesTo: []State{StateRewrapOnly, StateDisabled, StateRevoked, StateDestroyScheduled},
+		leavesBy: map[Action][]State{
+			ActionRestrictVersion: {StateRewrapOnly},
+			ActionDisableVersion:  {StateDisabled},
+			ActionRevokeVersion:   {StateRevoked},
+			ActionScheduleVersion: {StateDestroyScheduled},
+		},
 	},
 	StateRewrapOnly: {
 		name: "REWRAP_ONLY", uses: useRewrap, refusal: ErrVersionRewrapOnly,
-		leavesTo: []State{StateEnabled, StateDisabled, StateRevoked},
+		leavesBy: map[Action][]State{
+			ActionEnableVersion:  {StateEnabled},
+			ActionDisableVersion: {StateDisabled},
+			ActionRevokeVersion:  {StateRevoked},
+		},
 	},
 	StateDisabled: {
 		name: "DISABLED", refusal: ErrVersionDisabled,
-		leavesTo: []State{StateEnabled, StateRewrapOnly, StateRevoked, StateDestroyScheduled},
+		leavesBy: map[Action][]State{
+			ActionEnableVersion:   {StateEnabled},
+			ActionRestrictVersion: {StateRewrapOnly},
+			ActionRevokeVersion:   {StateRevoked},
+			ActionScheduleVersion: {StateDestroyScheduled},
+		},
 	},
-	StateRevoked: {name: "REVOKED", refusal: ErrVersionRevoked, leavesTo: []State{StateDestroyScheduled}},
+	StateRevoked: {
+		name: "REVOKED", refusal: ErrVersionRevoked,
+		leavesBy: map[Action][]State{ActionScheduleVersion: {StateDestroyScheduled}},
+	},
 	StateDestroyScheduled: {
 		name: "DESTROY_SCHEDULED", refusal: ErrVersionDestroyScheduled,
-		leavesTo: []State{StateDisabled, StateRevoked, StateDestroyed},
+		leavesBy: map[Action][]State{
+			ActionRestoreVersion: {StateDisabled, StateRevoked}, // which, the row says
+			ActionDestroyVersion: {StateDestroyed},
+		},
 	},
 	StateDestroyed: {name: "DESTROYED", refusal: ErrVersionDestroyed},
 }
@@ -80,12 +105,16 @@ func (s State) usable() bool { return states[s].uses != 0 }
 // allows reports whether a version in the state may be used for u.
 func (s State) allows(u use) bool { return states[s].uses&u == u }
 
-// canBecome reports whether the table has a transition from s to next.
-func (s State) canBecome(next State) bool {
-	for _, to := range states[s].leavesTo {
-		if to == next {
-			return true
-		}
+// leadsTo reports whether the action takes a version from s to next.
+func (s State) leadsTo(a Action, next State) bool {
+	return slices.Contains(states[s].leavesBy[a], next)
+}
+
+// restoredTo is the state in which a version is restored that was scheduled for
+// destruction in state s.
+func (s State) restoredTo() State {
+	if s == StateRevoked {
+		return StateRevoked
 	}
-	return false
+	return StateDisabled
 }
