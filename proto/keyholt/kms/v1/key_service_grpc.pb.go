@@ -78,8 +78,9 @@ type KeyServiceClient interface {
 	// served with it. What it protects is lost. Idempotent.
 	RevokeKeyVersion(ctx context.Context, in *RevokeKeyVersionRequest, opts ...grpc.CallOption) (*RevokeKeyVersionResponse, error)
 	// Stops all use of a version, and has its HSM object destroyed when a window has
-	// passed. Until then RestoreKeyVersion takes it back. Idempotent: repeated, it keeps
-	// the time of the first call.
+	// passed. Until then RestoreKeyVersion takes it back. Idempotent: repeated with the
+	// same window, or none, it keeps the time of the first call; with another window it is
+	// refused.
 	ScheduleKeyVersionDestruction(ctx context.Context, in *ScheduleKeyVersionDestructionRequest, opts ...grpc.CallOption) (*ScheduleKeyVersionDestructionResponse, error)
 	// Takes back a scheduled destruction: the version is REVOKED if it was before, else
 	// DISABLED. Idempotent.
@@ -295,8 +296,9 @@ type KeyServiceServer interface {
 	// served with it. What it protects is lost. Idempotent.
 	RevokeKeyVersion(context.Context, *RevokeKeyVersionRequest) (*RevokeKeyVersionResponse, error)
 	// Stops all use of a version, and has its HSM object destroyed when a window has
-	// passed. Until then RestoreKeyVersion takes it back. Idempotent: repeated, it keeps
-	// the time of the first call.
+	// passed. Until then RestoreKeyVersion takes it back. Idempotent: repeated with the
+	// same window, or none, it keeps the time of the first call; with another window it is
+	// refused.
 	ScheduleKeyVersionDestruction(context.Context, *ScheduleKeyVersionDestructionRequest) (*ScheduleKeyVersionDestructionResponse, error)
 	// Takes back a scheduled destruction: the version is REVOKED if it was before, else
 	// DISABLED. Idempotent.
