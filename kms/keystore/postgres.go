@@ -6,7 +6,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +26,9 @@ const (
 	postgresIdleTime        = 5 * time.Minute
 )
 
+// driverPostgres is the Config.Driver of PostgreSQL.
+const driverPostgres = "postgres"
+
 // storeComment marks the table meta of a store, as the migrations do.
 const storeComment = "Keyholt metadata"
 
@@ -34,7 +37,7 @@ func postgresDialect() *dialect {
 	_, _ = rand.Read(sender) // never fails
 	news := &listener{sender: hex.EncodeToString(sender)}
 	return &dialect{
-		name:         "postgres",
+		name:         driverPostgres,
 		goose:        goose.DialectPostgres,
 		migrations:   "migrations/postgres",
 		gooseOptions: postgresGooseOptions,
@@ -186,7 +189,7 @@ func postgresReason(err error) string {
 	case errors.Is(err, errNotPrimary):
 		return text + "; no host of the dsn takes writes"
 	case sqlState(err) == "53300":
-		return text + "; raise the server's max_connections: a replica needs up to " + fmt.Sprint(postgresConnections+4)
+		return text + "; raise the server's max_connections: a replica needs up to " + strconv.Itoa(postgresConnections+4)
 	case sqlState(err) == "42501":
 		return text + "; see which rights the role needs in docs/production.md"
 	}

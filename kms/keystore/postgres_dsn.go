@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,6 +99,20 @@ func dsnProblem(err error) string {
 	}
 	return text
 }
+
+// hasPassword tells whether a password stands in the DSN itself, and not in a file that it
+// names.
+func hasPassword(dsn string) bool {
+	if address, err := url.Parse(dsn); err == nil && address.Scheme != "" {
+		_, ok := address.User.Password()
+		query := address.Query()
+		return ok || query.Has("password") || query.Has("sslpassword")
+	}
+	return passwordWord.MatchString(dsn)
+}
+
+// passwordWord is the beginning of password=... or sslpassword=... among the words of a DSN.
+var passwordWord = regexp.MustCompile(`(^|\s)(ssl)?password\s*=`)
 
 // postgresLocation names the hosts, the database and the role of a DSN, and nothing else.
 func postgresLocation(dsn string) string {
