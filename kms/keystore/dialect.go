@@ -78,11 +78,16 @@ func (c *connection) close() error {
 	return err
 }
 
+// drivers lists the names that dialectOf knows.
+const drivers = "sqlite, postgres"
+
 // dialectOf finds a dialect by the name that a configuration gives it.
 func dialectOf(driver string) (*dialect, bool) {
 	switch driver {
 	case "sqlite":
 		return sqliteDialect(), true
+	case "postgres":
+		return postgresDialect(), true
 	default:
 		return nil, false
 	}

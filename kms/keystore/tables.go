@@ -13,6 +13,7 @@ type table struct {
 	rowType string   // in seals
 	fixed   []string // columns that never change; the first of them name the row
 	naming  int      // how many of fixed name the row: its primary key
+	ordinal int      // its place among sealedTables
 	content []string // the others; later schemas append nullable ones
 
 	// resource names a row for people, from the values of its fixed columns.
@@ -78,7 +79,7 @@ var (
 
 	// sealedTables are all of them, each after those that its rows refer to. The head
 	// counts their rows in this order.
-	sealedTables = []*table{originTable, namespaceTable, keyTable, versionTable, reservationTable, orphanTable, removalTable}
+	sealedTables = numbered(originTable, namespaceTable, keyTable, versionTable, reservationTable, orphanTable, removalTable)
 )
 
 func newTable(name, rowType string, naming int, fixed, content []string, resource func([]any) string) *table {
@@ -96,6 +97,24 @@ func newTable(name, rowType string, naming int, fixed, content []string, resourc
 	t.read = fmt.Sprintf("SELECT %s FROM %s", strings.Join(all, ", "), name)
 	t.changed = t.read + " WHERE revision > $1"
 	return t
+}
+
+// numbered gives each table its ordinal.
+func numbered(tables ...*table) []*table {
+	for i, t := range tables {
+		t.ordinal = i
+	}
+	return tables
+}
+
+// tableOf finds a sealed table by its row type.
+func tableOf(rowType string) (*table, bool) {
+	for _, t := range sealedTables {
+		if t.rowType == rowType {
+			return t, true
+		}
+	}
+	return nil, false
 }
 
 // columns returns the columns of the table in the order of its statements.
