@@ -14,10 +14,12 @@ import (
 
 // Config says where a store is.
 type Config struct {
-	// Driver is the kind of database: "sqlite".
+	// Driver is the kind of database: "sqlite" or "postgres".
 	Driver string
 	// DSN is, for sqlite, the path of the database file. The file is made if there is
-	// none; its directory must exist.
+	// none; its directory must exist. For postgres it is a connection string of libpq,
+	// with the hosts of all servers that may become the primary; the tables are in the
+	// first schema of its search_path.
 	DSN string
 }
 
@@ -91,6 +93,21 @@ func (d *Database) setSealKey(uid hsm.UID) {
 	d.sealKeyUID = uid
 }
 
+// LockSealKey makes sure that of several processes that open a new store at once one makes
+// the seal key: until unlock SealKey tells what the others have left. Call it before
+// SealKey and unlock after ConfirmSealKey.
+func (d *Database) LockSealKey(ctx context.Context) (unlock func(), err error) {
+	unlock, err = d.connection.peers.Lock(ctx, "seal key")
+	if err != nil {
+		return nil, err
+	}
+	if err := d.identify(ctx); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
 // ConfirmSealKey records durably that the token object of the seal key exists. Call it
 // after the object was made and before Store. To repeat it does nothing.
 func (d *Database) ConfirmSealKey(ctx context.Context) error {
@@ -158,7 +175,16 @@ func (d *Database) readOrMake(ctx context.Context) error {
 	if err := tx.Commit(); err != nil {
 		return unavailable(err, "cannot write the store: %v", err)
 	}
-	d.id, d.sealKeyUID, d.sealKeyMade = id, uid, made
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch d.id {
+	case "":
+		d.id = id
+	case id:
+	default:
+		return unavailable(nil, "the database held the store %s and holds now another, %s", d.id, id)
+	}
+	d.sealKeyUID, d.sealKeyMade = uid, made
 	return nil
 }
 

@@ -58,6 +58,24 @@ type connection struct {
 	db    *sql.DB
 	peers peers
 	lock  io.Closer // of the whole store; released after db is closed. nil: there is none
+
+	// changes holds a value for each change under way. They wait for each other in the
+	// database anyway; the rest of its connections is for leases, which must not wait.
+	// nil: there is one connection, and no lease.
+	changes chan struct{}
+}
+
+// enterChange waits until a change may have a connection.
+func (c *connection) enterChange(ctx context.Context) (leave func(), err error) {
+	if c.changes == nil {
+		return func() {}, nil
+	}
+	select {
+	case c.changes <- struct{}{}:
+		return func() { <-c.changes }, nil
+	case <-ctx.Done():
+		return nil, unavailable(ctx.Err(), "waited for other changes of the store: %v", ctx.Err())
+	}
 }
 
 // peers is how processes on one database exclude and wake each other, as kms.Coordination

@@ -19,11 +19,12 @@ import (
 // oldestPostgres is the first version that ends idle sessions, on which locks rely.
 const oldestPostgres = 14
 
-// The pool. Changes take turns in the database, so that few connections do.
+// The pool. Of changes there are two at a time: one waits in the database for the other.
 const (
 	postgresConnections     = 10
 	postgresIdleConnections = 4
 	postgresIdleTime        = 5 * time.Minute
+	postgresChanges         = 2
 )
 
 // driverPostgres is the Config.Driver of PostgreSQL.
@@ -93,7 +94,11 @@ func openPostgres(ctx context.Context, dsn string, news *listener) (*connection,
 			"idle_session_timeout": milliseconds(lockIdleTimeout),
 		})
 	})
-	return &connection{db: db, peers: &postgresPeers{advisoryLocks: locks, listener: news}}, nil
+	return &connection{
+		db:      db,
+		peers:   &postgresPeers{advisoryLocks: locks, listener: news},
+		changes: make(chan struct{}, postgresChanges),
+	}, nil
 }
 
 // connectPostgres makes a connection outside of the pool, to the primary.

@@ -61,7 +61,7 @@ func newAdvisoryLocks(space string, connect func(context.Context) (*pgx.Conn, er
 func (l *advisoryLocks) Lock(ctx context.Context, name string) (unlock func(), err error) {
 	leave, _, err := l.enter(ctx, name, true)
 	if err != nil {
-		return nil, err
+		return nil, l.failed(ctx, name, err)
 	}
 	session, ok, err := l.try(ctx, name)
 	if err == nil && !ok {
@@ -103,9 +103,9 @@ func (l *advisoryLocks) unlocker(ctx context.Context, session *lockSession, name
 // failed is the error of a lock that could not be taken.
 func (l *advisoryLocks) failed(ctx context.Context, name string, err error) error {
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return unavailable(ctx.Err(), "waited for the lock %s of the store: %v", name, ctx.Err())
 	}
-	return unavailable(err, "the lock %q of the metadata store cannot be taken", name)
+	return unavailable(err, "the lock %s of the store cannot be taken", name)
 }
 
 // key is the number that the server knows a lock by.

@@ -69,7 +69,12 @@ func (s *Store) write(ctx context.Context, since kms.Revision,
 ) (kms.Head, error) {
 	var head kms.Head
 	var w *writer
-	err := s.transact(ctx, s.database.dialect.writeOptions, cannotWrite, func(tx *sql.Tx) error {
+	leave, err := s.database.connection.enterChange(ctx)
+	if err != nil {
+		return kms.Head{}, err
+	}
+	defer leave()
+	err = s.transact(ctx, s.database.dialect.writeOptions, cannotWrite, func(tx *sql.Tx) error {
 		v, err := s.catchUp(ctx, tx, since, s.index.position(), s.database.dialect.forUpdate)
 		if err != nil {
 			return err
