@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -12,24 +11,23 @@ import (
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
-	"github.com/keyholt/keyholt/kms/keystore"
 	"github.com/keyholt/keyholt/kms/kmstest"
 )
 
 // world is a service with all that surrounds it: an in-memory token behind a fault
-// wrapper, a real store on disk behind another, an auditor that remembers. It can be
-// stopped and started again on the same token and store.
+// wrapper, a store behind another, an auditor that remembers. It can be stopped and
+// started again on the same token and store.
 type world struct {
-	t      testing.TB
-	memory *hsmtest.Memory
-	path   string
-	config func(*kms.Config)
+	t        testing.TB
+	memory   *hsmtest.Memory
+	database *memoryDatabase
+	shared   bool // the store may have other replicas
+	config   func(*kms.Config)
 
-	faults   *hsmtest.Faults
-	database *keystore.Database
-	store    *faultyStore
-	auditor  *recorder
-	service  *kms.Service
+	faults  *hsmtest.Faults
+	store   *faultyStore
+	auditor *recorder
+	service *kms.Service
 }
 
 var (
@@ -41,11 +39,20 @@ var (
 // configuration at each start.
 func newWorld(t testing.TB, memory hsmtest.MemoryConfig, change func(*kms.Config)) *world {
 	t.Helper()
-	w := &world{t: t, memory: hsmtest.NewMemory(memory), path: filepath.Join(t.TempDir(), "keyholt.db"), config: change}
+	w := &world{t: t, memory: hsmtest.NewMemory(memory), database: newMemoryDatabase(), config: change}
 	w.auditor = &recorder{}
 	w.mustStart()
 	t.Cleanup(w.stop)
 	return w
+}
+
+// newReplica starts another replica beside w, whose store is shared.
+func (w *world) newReplica() *world {
+	w.t.Helper()
+	r := &world{t: w.t, memory: w.memory, database: w.database, shared: true, config: w.config, auditor: &recorder{}}
+	r.mustStart()
+	w.t.Cleanup(r.stop)
+	return r
 }
 
 func (w *world) mustStart() {
@@ -58,24 +65,12 @@ func (w *world) mustStart() {
 func (w *world) start() error {
 	ctx := w.t.Context()
 	w.faults = hsmtest.NewFaults(w.memory.Open())
-	database, err := keystore.Open(ctx, keystore.Config{Driver: "sqlite", DSN: w.path})
+	uid, made := w.database.chosenSealKey()
+	sealer, err := kms.OpenSealer(ctx, w.faults, w.database.id, uid, !made)
 	if err != nil {
 		return err
 	}
-	w.database = database
-	uid, made := database.SealKey()
-	sealer, err := kms.OpenSealer(ctx, w.faults, database.ID(), uid, !made)
-	if err != nil {
-		return err
-	}
-	if err := database.ConfirmSealKey(ctx); err != nil {
-		return err
-	}
-	store, err := database.Store(sealer)
-	if err != nil {
-		return err
-	}
-	w.store = &faultyStore{Store: store}
+	w.store = &faultyStore{Store: &memoryStore{db: w.database, exclusive: !w.shared}}
 	config := kms.Config{
 		Token: w.faults, Store: w.store, Sealer: sealer, Authorizer: onlyAdmin{}, Auditor: w.auditor,
 		Logger: slog.New(slog.DiscardHandler),
@@ -92,12 +87,6 @@ func (w *world) stop() {
 	if w.service != nil {
 		w.service.Close()
 		w.service = nil
-	}
-	if w.database != nil {
-		if err := w.database.Close(); err != nil {
-			w.t.Errorf("close the store: %v", err)
-		}
-		w.database = nil
 	}
 	if w.faults != nil {
 		if err := w.faults.Close(); err != nil {
@@ -154,7 +143,7 @@ func (r *recorder) last() kms.Event {
 	return r.events[len(r.events)-1]
 }
 
-// faultyStore fails the n-th Commit from now, before or after it was applied.
+// faultyStore fails the n-th change from now, before or after it was made.
 type faultyStore struct {
 	kms.Store
 
@@ -173,21 +162,30 @@ func (s *faultyStore) failCommit(in int, afterwards bool) {
 	s.failure = &kms.Error{Sentinel: kms.ErrStoreUnavailable, Cause: errInjected}
 }
 
-func (s *faultyStore) Commit(ctx context.Context, change *kms.Change) (kms.Revision, error) {
-	s.mu.Lock()
-	fails := s.failIn == 1
-	if s.failIn > 0 {
-		s.failIn--
+func (s *faultyStore) Update(
+	ctx context.Context, since kms.Revision, build func(*kms.Delta) (*kms.Change, error),
+) (kms.Head, error) {
+	fails := false
+	head, err := s.Store.Update(ctx, since, func(d *kms.Delta) (*kms.Change, error) {
+		change, err := build(d)
+		if err != nil || change == nil {
+			return change, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		fails = s.failIn == 1
+		if s.failIn > 0 {
+			s.failIn--
+		}
+		if fails && !s.afterwards {
+			return nil, errInjected
+		}
+		return change, nil
+	})
+	if fails {
+		return kms.Head{}, s.failure
 	}
-	s.mu.Unlock()
-	if fails && !s.afterwards {
-		return 0, s.failure
-	}
-	revision, err := s.Store.Commit(ctx, change)
-	if fails && err == nil {
-		return 0, s.failure
-	}
-	return revision, err
+	return head, err
 }
 
 func keyName(t testing.TB, id string) kms.KeyName {

@@ -60,7 +60,7 @@ func TestLifecycleAgainstAModel(t *testing.T) {
 				if len(m.states) >= 6 {
 					rt.Skip("enough versions")
 				}
-				if _, err := w.service.RotateKey(t.Context(), admin, name, ""); err != nil {
+				if _, err := w.service.RotateKey(t.Context(), admin, &kms.RotateKeyRequest{Name: name}); err != nil {
 					rt.Fatalf("RotateKey: %v", err)
 				}
 				m.states, m.used = append(m.states, kms.StateEnabled), append(m.used, false)
@@ -68,7 +68,7 @@ func TestLifecycleAgainstAModel(t *testing.T) {
 			},
 			"failed rotation": func(rt *rapid.T) {
 				w.faults.FailAfter(hsmtest.MethodGenerateKey, hsm.ErrUnavailable, 1)
-				if _, err := w.service.RotateKey(t.Context(), admin, name, ""); err == nil {
+				if _, err := w.service.RotateKey(t.Context(), admin, &kms.RotateKeyRequest{Name: name}); err == nil {
 					rt.Fatal("RotateKey succeeded without an object")
 				}
 			},
@@ -160,7 +160,7 @@ func TestConcurrentUse(t *testing.T) {
 		running.Go(func() {
 			for round := range 10 {
 				name := names[change]
-				if _, err := w.service.RotateKey(t.Context(), admin, name, ""); err != nil {
+				if _, err := w.service.RotateKey(t.Context(), admin, &kms.RotateKeyRequest{Name: name}); err != nil {
 					t.Errorf("RotateKey: %v", err)
 				}
 				v := name.Version(uint32(round + 1))
