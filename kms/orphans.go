@@ -173,7 +173,7 @@ func (s *Service) findOrphans(ctx context.Context) ([]*OrphanInfo, error) {
 
 // isOurs reports whether an object was made for a key version of this store.
 func (s *Service) isOurs(o *hsm.Object) bool {
-	return strings.HasPrefix(o.Label, "keyholt:"+s.store.ID()+":") && o.UID.String() != s.sealer.KeyID()
+	return strings.HasPrefix(o.Label, "keyholt:"+s.store.ID()+":") && o.UID != s.store.SealKey()
 }
 
 // isOrphan reports whether no version needs the object of that UID.

@@ -15,7 +15,6 @@ import (
 type Config struct {
 	Token      hsm.Token
 	Store      Store
-	Sealer     *Sealer
 	Authorizer Authorizer
 	Auditor    Auditor
 	Logger     *slog.Logger
@@ -53,7 +52,6 @@ type StrictLimits struct {
 type Service struct {
 	token      hsm.Token
 	store      Store
-	sealer     *Sealer
 	authorizer Authorizer
 	auditor    Auditor
 	log        *slog.Logger
@@ -93,7 +91,6 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	s := &Service{
 		token:      c.Token,
 		store:      c.Store,
-		sealer:     c.Sealer,
 		authorizer: c.Authorizer,
 		auditor:    c.Auditor,
 		log:        c.Logger,

@@ -24,6 +24,9 @@ type Store interface {
 	// label of each token object.
 	ID() string
 
+	// SealKey is the token object whose seals are good now.
+	SealKey() hsm.UID
+
 	// Exclusive tells that no other process can have the store open while this one
 	// has. Such a store keeps no leases; the methods of Coordination are not called.
 	Exclusive() bool

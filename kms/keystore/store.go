@@ -31,6 +31,12 @@ const (
 	cannotWrite = "the metadata store cannot be written"
 )
 
+// SealKey returns the UID of the token object whose seals are good now.
+func (s *Store) SealKey() hsm.UID {
+	uid, _ := s.database.SealKey()
+	return uid
+}
+
 // ID returns the store's random identity, 16 hexadecimal digits.
 func (s *Store) ID() string { return s.database.id }
 
