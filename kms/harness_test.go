@@ -66,18 +66,18 @@ func (w *world) start() error {
 	ctx := w.t.Context()
 	w.faults = hsmtest.NewFaults(w.memory.Open())
 	uid, made := w.database.chosenSealKey()
-	sealer, err := kms.OpenSealer(ctx, w.faults, w.database.id, uid, !made)
-	if err != nil {
+	if _, err := kms.OpenSealer(ctx, w.faults, w.database.id, uid, !made); err != nil {
 		return err
 	}
 	w.store = &faultyStore{Store: &memoryStore{db: w.database, exclusive: !w.shared}}
 	config := kms.Config{
-		Token: w.faults, Store: w.store, Sealer: sealer, Authorizer: onlyAdmin{}, Auditor: w.auditor,
+		Token: w.faults, Store: w.store, Authorizer: onlyAdmin{}, Auditor: w.auditor,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	if w.config != nil {
 		w.config(&config)
 	}
+	var err error
 	w.service, err = kms.New(ctx, config)
 	return err
 }

@@ -68,7 +68,12 @@ type memoryStore struct {
 
 var _ kms.Store = (*memoryStore)(nil)
 
-func (s *memoryStore) ID() string      { return s.db.id }
+func (s *memoryStore) ID() string { return s.db.id }
+func (s *memoryStore) SealKey() hsm.UID {
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	return s.db.sealKey
+}
 func (s *memoryStore) Exclusive() bool { return s.exclusive }
 
 func rowID(row any) string {
