@@ -53,9 +53,11 @@ type hsmConfig struct {
 	Coalesce                 bool   `yaml:"coalesce"`
 }
 
+// storeConfig: postgres has either of the last two.
 type storeConfig struct {
-	Driver string `yaml:"driver"`
-	DSN    string `yaml:"dsn"`
+	Driver  string `yaml:"driver"`
+	DSN     string `yaml:"dsn"`
+	DSNFile string `yaml:"dsn_file"` // with the DSN, which may hold a password
 }
 
 // replicaConfig says how this server takes its place beside others on the same store.
@@ -110,6 +112,7 @@ const (
 // have theirs in package pkcs11hsm.
 const (
 	driverSQLite        = "sqlite"
+	driverPostgres      = "postgres"
 	defaultMaxInFlight  = 1024
 	defaultDrainTimeout = 30 * time.Second
 	defaultSampleRatio  = 0.01 // of tens of thousands of requests a second enough
@@ -172,12 +175,19 @@ func readConfig(path string) (*config, *yamlFile, error) {
 // and fills in the defaults that are names in the data directory.
 func (c *config) resolve(dir string) {
 	if c.HSM.PINFile == "" {
-		c.HSM.PINFile = credentialPIN()
+		c.HSM.PINFile = credential("pin")
 	}
-	for _, name := range []*string{
+	names := []*string{
 		&c.DataDir, &c.Listen.Unix, &c.TLS.CertFile, &c.TLS.KeyFile, &c.TLS.ClientCAFile,
-		&c.HSM.Module, &c.HSM.PINFile, &c.Store.DSN, &c.Audit.File,
-	} {
+		&c.HSM.Module, &c.HSM.PINFile, &c.Store.DSNFile, &c.Audit.File,
+	}
+	switch {
+	case c.Store.Driver == driverSQLite:
+		names = append(names, &c.Store.DSN)
+	case c.Store.Driver == driverPostgres && c.Store.DSN == "" && c.Store.DSNFile == "":
+		c.Store.DSNFile = credential("dsn")
+	}
+	for _, name := range names {
 		if *name != "" && !filepath.IsAbs(*name) {
 			*name = filepath.Join(dir, *name)
 		}
@@ -187,7 +197,7 @@ func (c *config) resolve(dir string) {
 
 // inDataDir fills in the defaults that are names in the data directory.
 func (c *config) inDataDir() {
-	if c.Store.DSN == "" {
+	if c.Store.Driver == driverSQLite && c.Store.DSN == "" {
 		c.Store.DSN = filepath.Join(c.DataDir, storeFile)
 	}
 	if c.Audit.File == "" {

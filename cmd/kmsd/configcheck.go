@@ -47,9 +47,7 @@ func (c *config) check(f *yamlFile) {
 	if n := c.HSM.MaxBlockBytes; n < 0 || n%hsm.BlockSize != 0 || n == hsm.BlockSize {
 		f.problem("hsm.max_block_bytes", "want a multiple of %d from %d up", hsm.BlockSize, 2*hsm.BlockSize)
 	}
-	if c.Store.Driver != driverSQLite {
-		f.problem("store.driver", "there is no driver %q; the drivers are: %s", c.Store.Driver, driverSQLite)
-	}
+	c.Store.check(f)
 	if l := c.Replica.Lease; l < kms.MinLease || l > kms.MaxLease {
 		f.problem("replica.lease", "want %s to %s", kms.MinLease, kms.MaxLease)
 	}
@@ -182,8 +180,9 @@ func (c *config) verify(f *yamlFile) {
 		clear(pin)
 		return err
 	})
+	c.Store.verify(f)
 	for _, file := range []struct{ key, path string }{
-		{"store.dsn", c.Store.DSN}, {"audit.file", c.Audit.File}, {"listen.unix", c.Listen.Unix},
+		{"store.dsn", c.Store.sqlitePath()}, {"audit.file", c.Audit.File}, {"listen.unix", c.Listen.Unix},
 	} {
 		if f.lines[file.key] != 0 && filepath.Dir(file.path) != c.DataDir {
 			report(file.key, filepath.Dir(file.path), directory)

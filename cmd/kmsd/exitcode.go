@@ -10,6 +10,7 @@ import (
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/authn"
+	"github.com/keyholt/keyholt/kms/keystore"
 )
 
 // Errors of the program itself that have an exit code of their own.
@@ -71,9 +72,10 @@ var exitTable = [...]exitCode{
 		errs:    []error{hsm.ErrModule, hsm.ErrTokenNotFound, hsm.ErrLoginLost, hsm.ErrUnavailable, kms.ErrTokenUnavailable}},
 	{Code: 70, Name: "EX_SOFTWARE", Meaning: "the self-test failed: the token computes something else than it should",
 		is: isSelfTest},
-	{Code: 78, Name: "EX_CONFIG", Meaning: "the configuration is wrong, or does not fit the token",
+	{Code: 78, Name: "EX_CONFIG", Meaning: "the configuration is wrong, or does not fit the token or the store",
 		errs: []error{
 			errConfiguration, authn.ErrTLSFile, hsm.ErrArgument, hsm.ErrUnsupported, kms.ErrTokenRefused, kms.ErrUnsupported,
+			keystore.ErrOlderSchema, keystore.ErrNewerSchema, keystore.ErrForeignDatabase,
 		}},
 	{Code: 74, Name: "EX_IOERR", Restart: true,
 		Meaning: "the data directory, the store or the audit log cannot be read or written",

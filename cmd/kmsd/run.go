@@ -66,7 +66,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	defer closing(&err, "the token", token.Close)
 	logToken(ctx, log, token)
 
-	database, store, sealer, err := openStore(ctx, c.Store, token)
+	database, store, err := openStore(ctx, c.Store, token)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,6 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	service, err := kms.New(ctx, kms.Config{
 		Token:      queued,
 		Store:      instruments.metrics.Store(store),
-		Sealer:     sealer,
 		Authorizer: authz.LocalAdministrators{UID: uint32(os.Geteuid()), Names: c.Administrators},
 		Auditor:    instruments.metrics.Auditor(auditLog),
 		Logger:     log,
@@ -93,7 +92,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 			Window: c.Destruction.Window, MinWindow: c.Destruction.MinWindow,
 		},
 		Anchors: []kms.Anchor{
-			keystore.OpenFileAnchor(filepath.Join(c.DataDir, anchorFile), store.ID(), sealer),
+			keystore.OpenFileAnchor(filepath.Join(c.DataDir, anchorFile), store),
 			kms.NewTokenAnchor(queued, store.ID()),
 		},
 		AcceptRollback: h.acceptRollback,
@@ -179,26 +178,36 @@ func logToken(ctx context.Context, log *slog.Logger, token *pkcs11hsm.Token) {
 // store that never had one.
 func openStore(
 	ctx context.Context, c storeConfig, token *pkcs11hsm.Token,
-) (_ *keystore.Database, _ *keystore.Store, _ *kms.Sealer, err error) {
-	database, err := keystore.Open(ctx, keystore.Config{Driver: c.Driver, DSN: c.DSN})
+) (_ *keystore.Database, _ *keystore.Store, err error) {
+	where, err := c.keystore()
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
+	}
+	database, err := keystore.Open(ctx, where)
+	if err != nil {
+		return nil, nil, err
 	}
 	defer func() {
 		if err != nil {
 			closing(&err, "the store", database.Close)
 		}
 	}()
-	uid, made := database.SealKey()
-	sealer, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made)
+	unlock, err := database.LockSealKey(ctx)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
+	}
+	defer unlock()
+	uid, made := database.SealKey()
+	if _, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made); err != nil {
+		return nil, nil, err
 	}
 	if err := database.ConfirmSealKey(ctx); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	store, err := database.Store(sealer)
-	return database, store, sealer, err
+	store, err := database.Store(func(ctx context.Context, storeID string, uid hsm.UID) (keystore.Sealer, error) {
+		return kms.OpenSealer(ctx, token, storeID, uid, false)
+	})
+	return database, store, err
 }
 
 func openAudit(c auditConfig, log *slog.Logger) (*audit.File, error) {
