@@ -40,17 +40,11 @@ func newWorldFor(t *testing.T, rights kms.Authorizer) *world {
 	token := hsmtest.NewMemory(hsmtest.MemoryConfig{}).Open()
 	t.Cleanup(func() { w.must(token.Close()) })
 	ctx := t.Context()
-	database, err := keystore.Open(ctx, keystore.Config{Driver: "sqlite", DSN: w.file("keyholt.db")})
+	store, err := keystore.OpenStore(ctx, keystore.Config{Driver: "sqlite", DSN: w.file("keyholt.db")}, token)
 	w.must(err)
-	t.Cleanup(func() { w.must(database.Close()) })
-	uid, made := database.SealKey()
-	sealer, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made)
-	w.must(err)
-	w.must(database.ConfirmSealKey(ctx))
-	store, err := database.Store(sealer)
-	w.must(err)
+	t.Cleanup(func() { w.must(store.Close()) })
 	service, err := kms.New(ctx, kms.Config{
-		Token: token, Store: store, Sealer: sealer, Auditor: noAudit{},
+		Token: token, Store: store, Auditor: noAudit{},
 		Authorizer: rights,
 		Logger:     slog.New(slog.DiscardHandler),
 	})

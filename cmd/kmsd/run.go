@@ -66,11 +66,11 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	defer closing(&err, "the token", token.Close)
 	logToken(ctx, log, token)
 
-	database, store, err := openStore(ctx, c.Store, token)
+	store, err := openStore(ctx, c.Store, token)
 	if err != nil {
 		return err
 	}
-	defer closing(&err, "the store", database.Close)
+	defer closing(&err, "the store", store.Close)
 
 	auditLog, err := openAudit(c.Audit, log)
 	if err != nil {
@@ -174,40 +174,13 @@ func logToken(ctx context.Context, log *slog.Logger, token *pkcs11hsm.Token) {
 	}
 }
 
-// openStore opens the store and the key that seals its rows. That key is made only for a
-// store that never had one.
-func openStore(
-	ctx context.Context, c storeConfig, token *pkcs11hsm.Token,
-) (_ *keystore.Database, _ *keystore.Store, err error) {
+// openStore opens the store with its seal key in the token.
+func openStore(ctx context.Context, c storeConfig, token *pkcs11hsm.Token) (*keystore.Store, error) {
 	where, err := c.keystore()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	database, err := keystore.Open(ctx, where)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() {
-		if err != nil {
-			closing(&err, "the store", database.Close)
-		}
-	}()
-	unlock, err := database.LockSealKey(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer unlock()
-	uid, made := database.SealKey()
-	if _, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made); err != nil {
-		return nil, nil, err
-	}
-	if err := database.ConfirmSealKey(ctx); err != nil {
-		return nil, nil, err
-	}
-	store, err := database.Store(func(ctx context.Context, storeID string, uid hsm.UID) (keystore.Sealer, error) {
-		return kms.OpenSealer(ctx, token, storeID, uid, false)
-	})
-	return database, store, err
+	return keystore.OpenStore(ctx, where, token)
 }
 
 func openAudit(c auditConfig, log *slog.Logger) (*audit.File, error) {
