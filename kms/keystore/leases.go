@@ -23,25 +23,24 @@ func (s *Store) InsertLease(ctx context.Context, l *kms.Lease) (revision kms.Rev
 	})
 }
 
-// RenewLease replaces the row of the lease, if it is still the one before.
+// RenewLease adds one to the counter of a row and sets what its replica has applied.
 func (s *Store) RenewLease(ctx context.Context, l *kms.Lease) (revision kms.Revision, err error) {
 	return s.lease(ctx, func(tx *sql.Tx) error {
-		var counter, applied int64
-		err := tx.QueryRowContext(ctx, "SELECT counter, applied FROM leases WHERE lease_id = $1"+s.database.dialect.forUpdate, l.ID).
-			Scan(&counter, &applied)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		if err != nil || uint64(counter)+1 != l.Counter {
+		var applied int64
+		err := tx.QueryRowContext(ctx, "SELECT applied FROM leases WHERE lease_id = $1"+s.database.dialect.forUpdate, l.ID).
+			Scan(&applied)
+		if errors.Is(err, sql.ErrNoRows) {
 			return &kms.Error{
 				Sentinel: kms.ErrLeaseGone,
-				Message:  fmt.Sprintf("the lease %s was removed, or renewed by somebody else", l.ID),
+				Message:  fmt.Sprintf("there is no lease %s any more", l.ID),
 				Metadata: map[string]string{"lease": l.ID},
 			}
 		}
-		_, err = tx.ExecContext(ctx, "UPDATE leases SET counter = $1, applied = $2, duration_ns = $3, "+
-			"replica = $4, release = $5, start_time = $6 WHERE lease_id = $7",
-			int64(l.Counter), int64(l.Applied), int64(l.Duration), l.Replica, l.Release, l.StartTime.UnixMicro(), l.ID)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE leases SET counter = counter + 1, applied = $1 WHERE lease_id = $2",
+			int64(l.Applied), l.ID)
 		if err != nil || int64(l.Applied) <= applied {
 			return err
 		}
@@ -117,10 +116,11 @@ func readLeases(ctx context.Context, tx *sql.Tx) (leases []*kms.Lease, err error
 	return leases, rows.Err()
 }
 
-// RemoveLease removes the row if it has that counter still.
+// RemoveLease removes the row if it has that counter still, or whatever its counter is if
+// that is 0.
 func (s *Store) RemoveLease(ctx context.Context, id string, counter uint64) error {
 	return s.transact(ctx, s.database.dialect.writeOptions, cannotWrite, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, "DELETE FROM leases WHERE lease_id = $1 AND counter = $2", id, int64(counter))
+		result, err := tx.ExecContext(ctx, "DELETE FROM leases WHERE lease_id = $1 AND $2 IN (counter, 0)", id, int64(counter))
 		if err != nil {
 			return err
 		}
