@@ -120,7 +120,7 @@ func readLeases(ctx context.Context, tx *sql.Tx) (leases []*kms.Lease, err error
 // that is 0.
 func (s *Store) RemoveLease(ctx context.Context, id string, counter uint64) error {
 	return s.transact(ctx, s.database.dialect.writeOptions, cannotWrite, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, "DELETE FROM leases WHERE lease_id = $1 AND $2 IN (counter, 0)", id, int64(counter))
+		result, err := tx.ExecContext(ctx, "DELETE FROM leases WHERE lease_id = $1 AND CAST($2 AS BIGINT) IN (counter, 0)", id, int64(counter))
 		if err != nil {
 			return err
 		}
