@@ -57,7 +57,7 @@ func (s *Service) rotate(ctx context.Context, p Principal, r *RotateKeyRequest) 
 			if !slices.Equal(v.RequestDigest, digest) {
 				return nil, 0, errorf(ErrRequestIDReused, "request %s was not this rotation of %s", r.RequestID, r.Name)
 			}
-			return s.rotated(now, v), now.Revision(), nil
+			return s.rotated(now, v, r), now.Revision(), nil
 		}
 	}
 	if last := key.versions[len(key.versions)-1]; last.State == StateCreating {
@@ -75,16 +75,19 @@ func (s *Service) rotate(ctx context.Context, p Principal, r *RotateKeyRequest) 
 		return nil, 0, err
 	}
 	now = s.snapshot.Load()
-	return s.rotated(now, now.version(r.Name.Version(number))), revision, nil
+	return s.rotated(now, now.version(r.Name.Version(number)), r), revision, nil
 }
 
 // rotated is the result of the rotation that made v.
-func (s *Service) rotated(now *Snapshot, v *versionEntry) *RotateKeyResult {
+func (s *Service) rotated(now *Snapshot, v *versionEntry, r *RotateKeyRequest) *RotateKeyResult {
 	key := now.key(v.Name.Key())
 	result := &RotateKeyResult{Version: s.versionInfo(now, v), Key: key.info()}
+	if !r.RestrictPrevious {
+		return result
+	}
 	for _, older := range key.versions[:v.Name.Number()-1] {
-		// What was restricted by the change that made v has the time of that change.
-		if older.State == StateRewrapOnly && older.StateTime.Equal(v.StateTime) {
+		// What was restricted by the change that made v has the time and reason of that change.
+		if older.State == StateRewrapOnly && older.StateTime.Equal(v.StateTime) && older.StateReason == r.Reason {
 			result.Restricted = append(result.Restricted, s.versionInfo(now, older))
 		}
 	}

@@ -204,6 +204,9 @@ func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, 
 		}
 	} else {
 		if revision, err = s.commit(ctx, change); err != nil {
+			if now := s.snapshot.Load().version(c.name); now != nil && !now.State.usable() {
+				s.switchOff(ctx, entry) // the row was changed, and only the answer lost
+			}
 			return nil, 0, err
 		}
 		result.Switch = s.switchOff(ctx, entry)
