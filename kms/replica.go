@@ -319,14 +319,22 @@ func (r *replica) renew(ctx context.Context, acknowledged Revision) error {
 	return nil
 }
 
-// watch looks at the other replicas' rows, and removes those whose lease ended long ago.
+// watch looks at the lease rows, and removes those whose lease ended long ago, or was its own.
 func (r *replica) watch(ctx context.Context) error {
 	rows, _, err := r.service.store.Leases(ctx, false)
 	if err != nil {
 		return err
 	}
-	for _, id := range r.notice(rows, r.config.Clock()) {
-		if err := r.service.store.RemoveLease(ctx, id.ID, id.Counter); err != nil {
+	dead := r.notice(rows, r.config.Clock())
+	own := r.holder.ID().String()
+	for _, row := range rows {
+		// Its own leases but the last have lapsed: nobody has to wait to see that.
+		if instance, _, ok := splitLeaseID(row.ID); ok && instance == r.instance && row.ID != own {
+			dead = append(dead, row)
+		}
+	}
+	for _, row := range dead {
+		if err := r.service.store.RemoveLease(ctx, row.ID, row.Counter); err != nil {
 			return err
 		}
 	}
