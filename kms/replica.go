@@ -47,9 +47,10 @@ type replica struct {
 	nudge   chan struct{} // there may be something to apply or to acknowledge
 
 	// For the goroutine that keeps the lease.
-	told    Revision      // the highest revision acknowledged to the others
-	renewed time.Duration // when the last renewal was sent
-	failing string        // what went wrong last time, so as to log it once
+	told     Revision      // the highest revision acknowledged to the others
+	renewed  time.Duration // when the last renewal was sent
+	failing  string        // what went wrong last time, so as to log it once
+	troubled time.Duration // when the lease or the metadata could last not be renewed
 
 	mu    sync.Mutex
 	older []*Snapshot     // replaced, and results may still be on their way under them
@@ -256,10 +257,21 @@ func (r *replica) tend(ctx context.Context) time.Duration {
 	}
 	r.report(ctx, err)
 	if r.holder.Refusal() != nil || err != nil {
+		r.troubled = r.config.Clock()
 		return min(interval, 100*time.Millisecond)
 	}
-	return max(leastRest, interval-(r.config.Clock()-r.renewed))
+	rest := max(leastRest, interval-(r.config.Clock()-r.renewed))
+	if r.config.Clock()-r.troubled < deafFor {
+		rest = min(rest, deafPoll)
+	}
+	return rest
 }
+
+// When the store answers again, its notifications may not come yet, so changes are looked for.
+const (
+	deafFor  = 3 * time.Second
+	deafPoll = 20 * time.Millisecond
+)
 
 // report logs what goes wrong when it begins, and when it has ended.
 func (r *replica) report(ctx context.Context, err error) {
