@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrMalformed is wrapped by every error of [Parse], [Append], [ParseFileHeader] and [AppendFileHeader]. The text that
@@ -86,10 +87,22 @@ type Blob struct {
 	Nonce []byte
 	// Sealed is the ciphertext followed by the 16-byte tag.
 	Sealed []byte
+
+	// parsed is what Nonce and Sealed are views of, if they lie side by side.
+	parsed []byte
 }
 
 // Header returns the 20 bytes before the nonce.
 func (b *Blob) Header() Header { return NewHeader(b.Format, b.Kind, b.UID) }
+
+// body returns Nonce and Sealed in one piece: a view of the parsed bytes, unless they were set to something else.
+func (b *Blob) body() []byte {
+	n, m := len(b.Nonce), len(b.Sealed)
+	if n > 0 && m > 0 && len(b.parsed) == n+m && &b.parsed[0] == &b.Nonce[0] && &b.parsed[n] == &b.Sealed[0] {
+		return b.parsed
+	}
+	return slices.Concat(b.Nonce, b.Sealed)
+}
 
 // PlaintextSize returns the length of the plaintext, in bytes, of a blob that [Parse] returned.
 func (b *Blob) PlaintextSize() int { return len(b.Sealed) - TagSize }
@@ -119,7 +132,7 @@ func Parse(p []byte) (Blob, error) {
 	if len(rest) < size {
 		size = len(rest) // check names the first thing that is wrong, which may be the format
 	}
-	b.Nonce, b.Sealed = rest[:size:size], rest[size:len(rest):len(rest)]
+	b.Nonce, b.Sealed, b.parsed = rest[:size:size], rest[size:len(rest):len(rest)], rest
 	if err := b.check(); err != nil {
 		return Blob{}, err
 	}
