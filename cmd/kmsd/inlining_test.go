@@ -37,9 +37,11 @@ func TestUnwrappingAllocatesNothingPerKey(t *testing.T) {
 	}
 	items := make([]envelope.OpenItem, n)
 	for i := range items {
-		if items[i].Blob, err = envelope.Parse(sealed[i].Blob); err != nil {
+		blob, err := envelope.Parse(sealed[i].Blob)
+		if err != nil {
 			t.Fatal(err)
 		}
+		items[i].Blob = &blob
 	}
 	keys := make([]byte, 0, 32*n)
 	allocations := testing.AllocsPerRun(10, func() {

@@ -14,7 +14,7 @@ var ErrBatch = errors.New("batch cannot be processed")
 // OpenItem is one blob of format 1 to be opened, and its outcome.
 type OpenItem struct {
 	// Blob is what [Parse] returned; its format must be [FormatDerived].
-	Blob Blob
+	Blob *Blob
 	// Binding is the encryption context and additional data that the blob must have been sealed with.
 	Binding Binding
 
@@ -29,8 +29,8 @@ type OpenItem struct {
 func AppendOpenBlocks(dst []byte, m *MaskKey, items []OpenItem) ([]byte, error) {
 	dst = slices.Grow(dst, DerivationSize*len(items))
 	for i := range items {
-		b := &items[i].Blob
-		if b.Format != FormatDerived || !b.nonceSizeValid() {
+		b := items[i].Blob
+		if b == nil || b.Format != FormatDerived || !b.nonceSizeValid() {
 			return nil, fmt.Errorf("%w: item %d is not of format %d", ErrBatch, i, FormatDerived)
 		}
 		dst = m.AppendDerivationBlocks(dst, (*[NonceSize]byte)(b.Nonce))
@@ -52,14 +52,16 @@ func OpenItems(dst, derived []byte, items []OpenItem) ([]byte, error) {
 	}
 	size := 0
 	for i := range items {
-		size += max(0, items[i].Blob.PlaintextSize())
+		if items[i].Blob != nil {
+			size += max(0, items[i].Blob.PlaintextSize())
+		}
 	}
 	dst = slices.Grow(dst, size)
 	var aad aadBuffer
 	for i := range items {
 		it := &items[i]
 		kx := (*[DerivedKeySize]byte)(derived[DerivationSize*i:])
-		if len(it.Blob.Nonce) != NonceSize {
+		if it.Blob == nil || len(it.Blob.Nonce) != NonceSize {
 			it.Plaintext, it.Err = nil, ErrOpen
 			continue
 		}

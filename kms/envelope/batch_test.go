@@ -33,7 +33,7 @@ func openAll(t testing.TB, token *softToken, sealed []envelope.SealItem) []envel
 		if err != nil {
 			t.Fatal(err)
 		}
-		items[i] = envelope.OpenItem{Blob: blob, Binding: s.Binding}
+		items[i] = envelope.OpenItem{Blob: &blob, Binding: s.Binding}
 	}
 	derived, err := envelope.AppendOpenBlocks(nil, token.maskKey(), items)
 	if err != nil {
@@ -186,7 +186,8 @@ func TestBatchRefuses(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	strict := []envelope.OpenItem{{Blob: validBlobs()["strict nonce of 12"]}}
+	blob := validBlobs()["strict nonce of 12"]
+	strict := []envelope.OpenItem{{Blob: &blob}}
 	if _, err := envelope.AppendOpenBlocks(nil, m, strict); !errors.Is(err, envelope.ErrBatch) {
 		t.Errorf("format 2: got %v", err)
 	}

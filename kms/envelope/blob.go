@@ -114,18 +114,27 @@ func (b *Blob) PlaintextSize() int { return len(b.Sealed) - TagSize }
 // where the nonce is 24 bytes in format 1, and one length byte (12 or 16) followed by so many bytes in format 2.
 // Everything after the nonce is ciphertext and tag: there is no trailing data to ignore. Errors wrap [ErrMalformed].
 func Parse(p []byte) (Blob, error) {
+	var b Blob
+	if err := b.Parse(p); err != nil {
+		return Blob{}, err
+	}
+	return b, nil
+}
+
+// Parse is the function Parse for a Blob that is there already. After an error b holds nothing to rely on.
+func (b *Blob) Parse(p []byte) error {
 	if len(p) < len(magic) || string(p[:len(magic)]) != magic {
-		return Blob{}, malformed("it does not begin with %q", magic)
+		return malformed("it does not begin with %q", magic)
 	}
 	if len(p) < HeaderSize {
-		return Blob{}, malformed("%d bytes, shorter than its header of %d", len(p), HeaderSize)
+		return malformed("%d bytes, shorter than its header of %d", len(p), HeaderSize)
 	}
-	b := Blob{Format: Format(p[2]), Kind: Kind(p[3]), UID: UID(p[4:HeaderSize])}
+	b.Format, b.Kind, b.UID = Format(p[2]), Kind(p[3]), UID(p[4:HeaderSize])
 	rest := p[HeaderSize:]
 	size := NonceSize
 	if b.Format == FormatStrict {
 		if len(rest) == 0 {
-			return Blob{}, malformed("it ends before its nonce length")
+			return malformed("it ends before its nonce length")
 		}
 		size, rest = int(rest[0]), rest[1:]
 	}
@@ -133,10 +142,7 @@ func Parse(p []byte) (Blob, error) {
 		size = len(rest) // check names the first thing that is wrong, which may be the format
 	}
 	b.Nonce, b.Sealed, b.parsed = rest[:size:size], rest[size:len(rest):len(rest)], rest
-	if err := b.check(); err != nil {
-		return Blob{}, err
-	}
-	return b, nil
+	return b.check()
 }
 
 // Append appends the bytes of b to dst. It refuses, with an error that wraps [ErrMalformed], what [Parse] would not
