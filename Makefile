@@ -59,7 +59,7 @@ generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## Gen
 
 .PHONY: race
 race: deps ## Run the tests of the packages without cgo, and of the HSM packages, under the race detector
-	CGO_ENABLED=1 $(GO) test -race $$($(GO) list -f '{{$$cgo := eq .ImportPath "$(CGO_PACKAGE)"}}{{range .Deps}}{{if eq . "$(CGO_PACKAGE)"}}{{$$cgo = true}}{{end}}{{end}}{{if not $$cgo}}{{.ImportPath}}{{end}}' ./...) ./hsm/... ./softhsm-test/...
+	CGO_ENABLED=1 $(GO) test -race $$($(GO) list -pgo=off -f '{{$$cgo := eq .ImportPath "$(CGO_PACKAGE)"}}{{range .Deps}}{{if eq . "$(CGO_PACKAGE)"}}{{$$cgo = true}}{{end}}{{end}}{{if not $$cgo}}{{.ImportPath}}{{end}}' ./...) ./hsm/... ./softhsm-test/...
 
 .PHONY: bench
 bench: deps build ## Measure kmsd: every scenario, plots, a page of HTML in bench/out (under 10 minutes)

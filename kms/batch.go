@@ -53,12 +53,11 @@ func (c *dataCall) commonError() error {
 	return c.items[0].err
 }
 
-func parseBlob(p []byte) (envelope.Blob, error) {
-	blob, err := envelope.Parse(p)
-	if err != nil {
-		return blob, errorf(ErrMalformedCiphertext, "%v", err)
+// parse takes the blob to open apart.
+func (it *item) parse(p []byte) {
+	if err := it.blob.Parse(p); err != nil {
+		it.err = errorf(ErrMalformedCiphertext, "%v", err)
 	}
-	return blob, nil
 }
 
 // bind checks and encodes what ciphertexts are bound to.

@@ -114,6 +114,10 @@ func (c *dataCall) event(at time.Time, err error) *Event {
 	}
 	for i := range c.items {
 		it := &c.items[i]
+		if i > 0 && it.repeats(&c.items[i-1]) {
+			e.Items[len(e.Items)-1].Count++
+			continue
+		}
 		entry := ItemEvent{Count: 1, Context: it.context, Err: it.err}
 		if it.opened != nil {
 			entry.Version, entry.version = it.opened.Name, it.opened
@@ -135,6 +139,13 @@ func (c *dataCall) event(at time.Time, err error) *Event {
 		e.Items = append(e.Items, entry)
 	}
 	return e
+}
+
+// repeats reports whether an item that succeeded is recorded as the one before it: what
+// most items of a batch do, so it is asked first, and is cheap.
+func (it *item) repeats(before *item) bool {
+	return it.err == nil && before.err == nil && it.opened == before.opened && it.sealed == before.sealed &&
+		it.context == nil && before.context == nil
 }
 
 // continues reports whether an item can be counted into the entry before it. Items

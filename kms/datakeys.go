@@ -158,7 +158,7 @@ func (c *dataCall) parseItems(items []DataKeyItem, expect KeyName) {
 		it.expect = orKey(items[i].Key, expect)
 		it.rebound = it.bound
 		if it.err == nil {
-			it.blob, it.err = parseBlob(items[i].Wrapped)
+			it.parse(items[i].Wrapped)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (d derivedCipher) open(ctx context.Context, v *versionEntry, u use, items [
 	defer d.s.scratch.keepOpens(work)
 	batch, derived := work.batch, work.blocks.derived
 	for i, it := range items {
-		batch[i] = envelope.OpenItem{Blob: it.blob, Binding: *it.bound}
+		batch[i] = envelope.OpenItem{Blob: &it.blob, Binding: *it.bound}
 	}
 	blocks, err := envelope.AppendOpenBlocks(work.blocks.in, &mask, batch)
 	if err != nil {
@@ -134,10 +134,12 @@ func spread(cores, n int, work func(from, to int) error) error {
 		return work(0, n)
 	}
 	errs := make([]error, workers)
+	part := func(w int) { errs[w] = work(w*n/workers, (w+1)*n/workers) }
 	var running sync.WaitGroup
-	for w := range workers {
-		running.Go(func() { errs[w] = work(w*n/workers, (w+1)*n/workers) })
+	for w := range workers - 1 {
+		running.Go(func() { part(w) })
 	}
+	part(workers - 1)
 	running.Wait()
 	return errors.Join(errs...)
 }

@@ -31,7 +31,7 @@ func (s *Service) Decrypt(ctx context.Context, p Principal, r *DecryptRequest) (
 		invalid: firstError(required("parent", r.Parent.IsZero()), err),
 	}
 	c.items = []item{{expect: r.Key, bound: &bound}}
-	c.items[0].blob, c.items[0].err = parseBlob(r.Ciphertext)
+	c.items[0].parse(r.Ciphertext)
 	if err := s.performOne(ctx, c); err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (s *Service) ReEncrypt(ctx context.Context, p Principal, r *ReEncryptReques
 		c.newContext = &r.Destination.Context
 	}
 	c.items = []item{{expect: r.SourceKey, under: r.Key, bound: &bound, rebound: &rebound}}
-	c.items[0].blob, c.items[0].err = parseBlob(r.Ciphertext)
+	c.items[0].parse(r.Ciphertext)
 	if err := s.performOne(ctx, c); err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func (s *Service) BatchDecrypt(ctx context.Context, p Principal, r *BatchDecrypt
 		if it.err != nil {
 			continue
 		}
-		if it.blob, it.err = parseBlob(r.Items[i].Ciphertext); it.err == nil {
+		if it.parse(r.Items[i].Ciphertext); it.err == nil {
 			total += it.blob.PlaintextSize()
 		}
 	}

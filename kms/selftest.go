@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms/envelope"
@@ -133,7 +134,7 @@ func (s *Service) openDerivedAnswer(ctx context.Context, uid hsm.UID, v *answerB
 	if err := s.token.EncryptBlocks(ctx, uid, blocks, blocks); err != nil {
 		return nil, tokenError(err, "derive keys")
 	}
-	plaintext, err := envelope.OpenDerived(nil, (*[envelope.DerivedKeySize]byte)(blocks), &nonce, v.sealed, v.aad)
+	plaintext, err := envelope.OpenDerived(nil, (*[envelope.DerivedKeySize]byte)(blocks), slices.Concat(nonce[:], v.sealed), v.aad)
 	if err != nil {
 		return nil, errWrongAnswer
 	}

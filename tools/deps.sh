@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that building, testing and the demo need, if they are missing:
-# SoftHSM2 (the token), OpenSC (pkcs11-tool), NSS (a second module to test on) and a C compiler (the
-# PKCS#11 shim is cgo).
+# SoftHSM2 (the token), OpenSC (pkcs11-tool), NSS (a second module to test on), PostgreSQL (whose
+# servers tests start by themselves) and a C compiler (the PKCS#11 shim is cgo).
 # Silent when nothing is missing; exits non-zero, and says what to install, where it cannot.
 set -euo pipefail
 
@@ -29,11 +29,24 @@ have_nss() {
   return 1
 }
 
+# The programs of a PostgreSQL server, which packages keep off PATH. The tests look in the same
+# places (softhsm-test/pgtest).
+have_postgresql() {
+  local dir
+  for dir in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql@*/bin \
+    /usr/local/opt/postgresql@*/bin "$(dirname "$(command -v initdb 2>/dev/null || echo /none/initdb)")"; do
+    [ ! -x "$dir/initdb" ] || [ ! -x "$dir/postgres" ] || [ ! -x "$dir/pg_ctl" ] ||
+      [ ! -x "$dir/pg_basebackup" ] || return 0
+  done
+  return 1
+}
+
 missing=()
 have_compiler || missing+=(compiler)
 have softhsm2-util || missing+=(softhsm)
 have pkcs11-tool || missing+=(opensc)
 have_nss || missing+=(nss)
+have_postgresql || missing+=(postgresql)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 as_root() {
@@ -47,6 +60,17 @@ as_root() {
   fi
 }
 
+# Debian's server package also makes a cluster of the machine's own, which listens on port 5432 from
+# then on. The tests need the programs only, so the package is told not to, by a file that is
+# there while apt-get runs: nothing of the machine's configuration stays changed. Whoever wants that
+# cluster later makes it with pg_createcluster. With a server package installed, this never runs.
+no_main_cluster() {
+  local dir=/etc/postgresql-common/createcluster.d
+  trap "as_root rm -f $dir/keyholt-deps.conf; as_root rmdir $dir 2>/dev/null || true" EXIT
+  as_root mkdir -p "$dir"
+  echo 'create_main_cluster = false' | as_root tee "$dir/keyholt-deps.conf" >/dev/null
+}
+
 with_apt() {
   local packages=() need
   for need in "${missing[@]}"; do
@@ -55,6 +79,10 @@ with_apt() {
       softhsm) packages+=(softhsm2) ;;
       opensc) packages+=(opensc) ;;
       nss) packages+=(libnss3) ;;
+      postgresql)
+        packages+=(postgresql)
+        no_main_cluster
+        ;;
     esac
   done
   echo "deps: installing ${packages[*]}" >&2
@@ -73,6 +101,7 @@ with_brew() {
       softhsm) packages+=(softhsm) ;;
       opensc) packages+=(opensc) ;;
       nss) packages+=(nss) ;;
+      postgresql) packages+=(postgresql@15) ;;
     esac
   done
   echo "deps: installing ${packages[*]}" >&2
@@ -88,6 +117,7 @@ by_hand() {
       softhsm) echo "  - SoftHSM 2.6 (softhsm2-util must be on PATH)" >&2 ;;
       opensc) echo "  - OpenSC (pkcs11-tool must be on PATH)" >&2 ;;
       nss) echo "  - NSS (libsoftokn3)" >&2 ;;
+      postgresql) echo "  - the server programs of PostgreSQL 15 or newer (initdb, postgres, pg_ctl, pg_basebackup)" >&2 ;;
     esac
   done
   exit 1
@@ -102,7 +132,7 @@ else
 fi
 
 # A package that installed without giving what it was installed for must not pass unnoticed.
-have_compiler && have softhsm2-util && have pkcs11-tool && have_nss || {
-  echo "deps: installed, but softhsm2-util, pkcs11-tool, NSS or a working C compiler is still not found" >&2
+have_compiler && have softhsm2-util && have pkcs11-tool && have_nss && have_postgresql || {
+  echo "deps: installed, but softhsm2-util, pkcs11-tool, NSS, PostgreSQL or a working C compiler is still not found" >&2
   exit 1
 }

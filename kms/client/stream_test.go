@@ -100,7 +100,7 @@ func (s *softKeys) UnwrapDataKeys(_ context.Context, _ kms.Principal, r *kms.Unw
 	if err != nil {
 		return nil, err
 	}
-	items := []envelope.OpenItem{{Blob: blob, Binding: binding}}
+	items := []envelope.OpenItem{{Blob: &blob, Binding: binding}}
 	blocks, err := envelope.AppendOpenBlocks(nil, &mask, items)
 	if err != nil {
 		return nil, err

@@ -33,7 +33,7 @@ func openAll(t testing.TB, token *softToken, sealed []envelope.SealItem) []envel
 		if err != nil {
 			t.Fatal(err)
 		}
-		items[i] = envelope.OpenItem{Blob: blob, Binding: s.Binding}
+		items[i] = envelope.OpenItem{Blob: &blob, Binding: s.Binding}
 	}
 	derived, err := envelope.AppendOpenBlocks(nil, token.maskKey(), items)
 	if err != nil {
@@ -186,7 +186,8 @@ func TestBatchRefuses(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	strict := []envelope.OpenItem{{Blob: validBlobs()["strict nonce of 12"]}}
+	blob := validBlobs()["strict nonce of 12"]
+	strict := []envelope.OpenItem{{Blob: &blob}}
 	if _, err := envelope.AppendOpenBlocks(nil, m, strict); !errors.Is(err, envelope.ErrBatch) {
 		t.Errorf("format 2: got %v", err)
 	}
@@ -267,4 +268,37 @@ func TestEmptyBatch(t *testing.T) {
 	if out, err := envelope.SealItems(nil, derived, nil); err != nil || len(out) != 0 {
 		t.Errorf("got %x, %v", out, err)
 	}
+}
+
+// What is opened is the nonce and the sealed bytes that a blob has, not the bytes that they were parsed from.
+func TestPartsOfAParsedBlobCanBeReplaced(t *testing.T) {
+	token := testToken(t)
+	items := mixedItems(t, token.uid, 2)
+	items[1].Binding, items[1].Kind, items[1].UID = items[0].Binding, items[0].Kind, items[0].UID
+	items[0].Plaintext, items[1].Plaintext = sequence(1, 32), sequence(2, 32)
+	sealAll(t, token, items)
+	first, second := parsed(t, items[0].Blob), parsed(t, items[1].Blob)
+	first.Nonce, first.Sealed = second.Nonce, bytes.Clone(second.Sealed)
+	opened := []envelope.OpenItem{{Blob: first, Binding: items[0].Binding}}
+	derived, err := envelope.AppendOpenBlocks(nil, token.maskKey(), opened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token.encryptBlocks(derived)
+	if _, err := envelope.OpenItems(nil, derived, opened); err != nil {
+		t.Fatal(err)
+	}
+	if opened[0].Err != nil {
+		t.Fatal(opened[0].Err)
+	}
+	requireEqual(t, "plaintext", opened[0].Plaintext, items[1].Plaintext)
+}
+
+func parsed(t *testing.T, p []byte) *envelope.Blob {
+	t.Helper()
+	blob, err := envelope.Parse(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &blob
 }

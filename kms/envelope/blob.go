@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrMalformed is wrapped by every error of [Parse], [Append], [ParseFileHeader] and [AppendFileHeader]. The text that
@@ -86,10 +87,22 @@ type Blob struct {
 	Nonce []byte
 	// Sealed is the ciphertext followed by the 16-byte tag.
 	Sealed []byte
+
+	// parsed is what Nonce and Sealed are views of, if they lie side by side.
+	parsed []byte
 }
 
 // Header returns the 20 bytes before the nonce.
 func (b *Blob) Header() Header { return NewHeader(b.Format, b.Kind, b.UID) }
+
+// body returns Nonce and Sealed in one piece: a view of the parsed bytes, unless they were set to something else.
+func (b *Blob) body() []byte {
+	n, m := len(b.Nonce), len(b.Sealed)
+	if n > 0 && m > 0 && len(b.parsed) == n+m && &b.parsed[0] == &b.Nonce[0] && &b.parsed[n] == &b.Sealed[0] {
+		return b.parsed
+	}
+	return slices.Concat(b.Nonce, b.Sealed)
+}
 
 // PlaintextSize returns the length of the plaintext, in bytes, of a blob that [Parse] returned.
 func (b *Blob) PlaintextSize() int { return len(b.Sealed) - TagSize }
@@ -101,29 +114,35 @@ func (b *Blob) PlaintextSize() int { return len(b.Sealed) - TagSize }
 // where the nonce is 24 bytes in format 1, and one length byte (12 or 16) followed by so many bytes in format 2.
 // Everything after the nonce is ciphertext and tag: there is no trailing data to ignore. Errors wrap [ErrMalformed].
 func Parse(p []byte) (Blob, error) {
+	var b Blob
+	if err := b.Parse(p); err != nil {
+		return Blob{}, err
+	}
+	return b, nil
+}
+
+// Parse is the function Parse for a Blob that is there already. After an error b holds nothing to rely on.
+func (b *Blob) Parse(p []byte) error {
 	if len(p) < len(magic) || string(p[:len(magic)]) != magic {
-		return Blob{}, malformed("it does not begin with %q", magic)
+		return malformed("it does not begin with %q", magic)
 	}
 	if len(p) < HeaderSize {
-		return Blob{}, malformed("%d bytes, shorter than its header of %d", len(p), HeaderSize)
+		return malformed("%d bytes, shorter than its header of %d", len(p), HeaderSize)
 	}
-	b := Blob{Format: Format(p[2]), Kind: Kind(p[3]), UID: UID(p[4:HeaderSize])}
+	b.Format, b.Kind, b.UID = Format(p[2]), Kind(p[3]), UID(p[4:HeaderSize])
 	rest := p[HeaderSize:]
 	size := NonceSize
 	if b.Format == FormatStrict {
 		if len(rest) == 0 {
-			return Blob{}, malformed("it ends before its nonce length")
+			return malformed("it ends before its nonce length")
 		}
 		size, rest = int(rest[0]), rest[1:]
 	}
 	if len(rest) < size {
 		size = len(rest) // check names the first thing that is wrong, which may be the format
 	}
-	b.Nonce, b.Sealed = rest[:size:size], rest[size:len(rest):len(rest)]
-	if err := b.check(); err != nil {
-		return Blob{}, err
-	}
-	return b, nil
+	b.Nonce, b.Sealed, b.parsed = rest[:size:size], rest[size:len(rest):len(rest)], rest
+	return b.check()
 }
 
 // Append appends the bytes of b to dst. It refuses, with an error that wraps [ErrMalformed], what [Parse] would not

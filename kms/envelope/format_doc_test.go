@@ -2,6 +2,7 @@ package envelope_test
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -164,7 +165,7 @@ func checkXAESVector(t *testing.T, v *vector) {
 		t.Fatal(err)
 	}
 	requireEqual(t, "sealed", sealed, v.bytes(t, "sealed"))
-	opened, err := envelope.OpenDerived(nil, token.deriveKey(nonce), n, sealed, v.bytes(t, "AAD"))
+	opened, err := envelope.OpenDerived(nil, token.deriveKey(nonce), slices.Concat(nonce, sealed), v.bytes(t, "AAD"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func (s *softToken) open(t testing.TB, p []byte, b envelope.Binding) ([]byte, er
 		}
 		return plaintext, nil
 	}
-	items := []envelope.OpenItem{{Blob: blob, Binding: b}}
+	items := []envelope.OpenItem{{Blob: &blob, Binding: b}}
 	derived, err := envelope.AppendOpenBlocks(nil, s.maskKey(), items)
 	if err != nil {
 		return nil, err

@@ -80,18 +80,16 @@ func SealDerived(dst []byte, kx *[DerivedKeySize]byte, nonce *[NonceSize]byte, p
 	return aead.Seal(dst, nonce[saltSize:], plaintext, aad), nil
 }
 
-// OpenDerived appends the plaintext of sealed (ciphertext and tag) to dst, or returns nil and [ErrOpen]. kx is wiped in
-// either case, with the limit that [SealDerived] states. dst must not overlap sealed.
-func OpenDerived(dst []byte, kx *[DerivedKeySize]byte, nonce *[NonceSize]byte, sealed, aad []byte) ([]byte, error) {
-	aead, err := derivedAEAD(kx)
-	if err != nil {
-		return nil, err
-	}
-	plaintext, err := aead.Open(dst, nonce[saltSize:], sealed, aad)
-	if err != nil {
+// OpenDerived appends the plaintext of body to dst, or returns nil and [ErrOpen]. body is what follows the header of a
+// blob of format 1, in one piece: nonce (24), ciphertext, tag (16); kx is the token's output for nonce[:12]. kx is wiped
+// in either case; the expanded key cannot be, as [SealDerived] says, on the stack or on the heap. dst must not overlap
+// body.
+func OpenDerived(dst []byte, kx *[DerivedKeySize]byte, body, aad []byte) ([]byte, error) {
+	if len(body) < NonceSize+TagSize {
+		clear(kx[:])
 		return nil, ErrOpen
 	}
-	return plaintext, nil
+	return openGCM(dst, kx, body[saltSize:], aad)
 }
 
 // derivedAEAD expands kx and wipes it. It fails only where the Go runtime forbids the algorithm.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,7 +42,7 @@ func accumulate(t testing.TB, iterations int) []byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		opened, err := envelope.OpenDerived(nil, token.deriveKey(nonce), n, sealed, aad)
+		opened, err := envelope.OpenDerived(nil, token.deriveKey(nonce), slices.Concat(nonce, sealed), aad)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,12 +123,12 @@ func TestDerivedKeyIsWiped(t *testing.T) {
 	}
 	requireEqual(t, "key after sealing", kx[:], make([]byte, 32))
 	kx = token.deriveKey(nonce)
-	if _, err := envelope.OpenDerived(nil, kx, n, sealed, nil); err != nil {
+	if _, err := envelope.OpenDerived(nil, kx, slices.Concat(nonce, sealed), nil); err != nil {
 		t.Fatal(err)
 	}
 	requireEqual(t, "key after opening", kx[:], make([]byte, 32))
 	kx = token.deriveKey(nonce)
-	p, err := envelope.OpenDerived(nil, kx, n, sealed, []byte("other"))
+	p, err := envelope.OpenDerived(nil, kx, slices.Concat(nonce, sealed), []byte("other"))
 	if !errors.Is(err, envelope.ErrOpen) || p != nil {
 		t.Errorf("got %x, %v, want ErrOpen", p, err)
 	}

@@ -10,7 +10,8 @@ import (
 // guardScript stops the servers that still run when its standard input ends, which it
 // does when this process has ended in whatever way, and removes the directory. A server
 // that ends removes its pid file: its process id is no sign, because a dead process that
-// nobody reaps keeps it. The guard waits at most 10 seconds.
+// nobody reaps keeps it. The guard waits at most 10 seconds. A pid file that is left is one
+// of a server that was killed, whose shared memory goes as in releaseMemory.
 const guardScript = `
 running=
 while read -r event pid; do
@@ -26,6 +27,9 @@ for pid in $running; do
     sleep 0.1
     tries=$((tries - 1))
   done
+done
+for file in "$1"/c*/d/postmaster.pid; do
+  [ ! -e "$file" ] || ipcrm -m "$(sed -n '7s/.* //p' "$file")"
 done
 rm -rf -- "$1"
 `

@@ -44,7 +44,8 @@ func StartStandby(tb testing.TB, primary *Cluster, opts ...StandbyOption) *Clust
 
 // standbySettings is the configuration of a standby beside that of its place. What the primary
 // waits for is its own affair: promoted, this one waits for nobody. And one that has lost
-// its primary does not notice for the whole of the interval that it is to be promoted.
+// its primary may not notice before the interval (by default 5 s) is over that it is to be
+// promoted.
 const standbySettings = `synchronous_standby_names = ''
 wal_retrieve_retry_interval = 100ms
 `
