@@ -175,7 +175,9 @@ func TestOneReplicaDestroys(t *testing.T) {
 	second := first.newReplica()
 	name := first.create("orders", kms.ProfileDerived)
 	first.schedule(name.Version(1), 0)
-	calls := func() int { return first.faults.Count(hsmtest.MethodDestroyKey) + second.faults.Count(hsmtest.MethodDestroyKey) }
+	calls := func() int {
+		return first.faults.Count(hsmtest.MethodDestroyKey) + second.faults.Count(hsmtest.MethodDestroyKey)
+	}
 	before := calls()
 	clock.advance(31 * 24 * time.Hour)
 	first.wakeUp(name)

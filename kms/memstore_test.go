@@ -444,3 +444,31 @@ func TestMemoryStoreRefusesStaleRows(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// loseLocks lets all locks go without their holders' notice, as a lost connection does.
+func (d *memoryDatabase) loseLocks() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.locks = make(map[string]chan struct{})
+}
+
+// memoryAnchor is an Anchor that a test can set.
+type memoryAnchor struct {
+	mu   sync.Mutex
+	head kms.Head
+}
+
+func (a *memoryAnchor) Name() string { return "the anchor of the test" }
+
+func (a *memoryAnchor) Read(context.Context) (kms.Head, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.head, a.head.Revision != 0, nil
+}
+
+func (a *memoryAnchor) Note(_ context.Context, head kms.Head) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.head = head
+	return nil
+}
