@@ -18,8 +18,16 @@ const (
 	faultAll     fault = "stopped, cut off and killed"
 )
 
-// faults are all that are there, in the order of reports.
-var faults = []fault{noFault, faultStopped, faultCut, faultKilled, faultAll}
+// afterFault is what a change suffers when all replicas live, and the lease of a process
+// that was killed before has not expired.
+const afterFault fault = "all live, after a fault"
+
+var (
+	// faults are those that a plan has.
+	faults = []fault{faultStopped, faultCut, faultKilled, faultAll}
+	// classes are what changes are told apart by, in the order of reports.
+	classes = append([]fault{noFault, afterFault}, faults...)
+)
 
 // disturbance is a fault of some replicas, that can be healed.
 type disturbance struct {

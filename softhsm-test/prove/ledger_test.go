@@ -44,6 +44,14 @@ type change struct {
 	repeats map[string]int
 }
 
+// class is the fault that the call suffered.
+func (c *change) class() fault {
+	if c.fault == noFault && len(c.spread.Expired) > 0 {
+		return afterFault
+	}
+	return c.fault
+}
+
 func (t *target) used(u use) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
