@@ -99,7 +99,7 @@ func (a *FileAnchor) parse(ctx context.Context, text []byte) (kms.Head, error) {
 	if err != nil {
 		return kms.Head{}, err
 	}
-	if want := a.seal(ring, head); !hmac.Equal(want[:], seal) {
+	if want := anchorSeal(ring, a.store.ID(), head); !hmac.Equal(want[:], seal) {
 		return kms.Head{}, a.tampered("it does not carry the seal that it should")
 	}
 	return head, nil
@@ -124,7 +124,7 @@ func (a *FileAnchor) Note(ctx context.Context, head kms.Head) error {
 	if err != nil {
 		return err
 	}
-	seal := a.seal(ring, head)
+	seal := anchorSeal(ring, a.store.ID(), head)
 	text, err := json.Marshal(&anchorFile{
 		Format: "keyholt anchor", Version: 1, StoreID: a.store.ID(), SealKey: keyID, Revision: int64(head.Revision),
 		HeadSeal: hex.EncodeToString(head.Seal[:]), Seal: hex.EncodeToString(seal[:]),
@@ -140,9 +140,10 @@ func (a *FileAnchor) Note(ctx context.Context, head kms.Head) error {
 	return nil
 }
 
-func (a *FileAnchor) seal(r *ring, head kms.Head) [32]byte {
+// anchorSeal returns the seal of a head that is noted in a file.
+func anchorSeal(r *ring, storeID string, head kms.Head) [32]byte {
 	message := []byte("keyholt anchor\x00\x01")
-	for _, value := range []any{a.store.ID(), r.keyID, int64(head.Revision), head.Seal[:]} {
+	for _, value := range []any{storeID, r.keyID, int64(head.Revision), head.Seal[:]} {
 		message, _ = appendField(message, value) // these types always can be
 	}
 	return r.sealer.Seal(message)

@@ -9,6 +9,7 @@ import (
 	"math/bits"
 	"strings"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms"
 )
 
@@ -97,12 +98,13 @@ func idOf(t *table, fixed []any) rowID {
 // ring is a seal key with what is derived from it.
 type ring struct {
 	sealer Sealer
-	keyID  string
+	uid    hsm.UID
+	keyID  string // the UID's text
 	set    [32]byte
 }
 
-func newRing(sealer Sealer) *ring {
-	return &ring{sealer: sealer, keyID: sealer.KeyID(), set: sealer.Seal([]byte("keyholt set key\x00\x01"))}
+func newRing(sealer Sealer, uid hsm.UID) *ring {
+	return &ring{sealer: sealer, uid: uid, keyID: sealer.KeyID(), set: sealer.Seal([]byte("keyholt set key\x00\x01"))}
 }
 
 // summer makes summands with one buffer. It is for one goroutine.

@@ -47,6 +47,9 @@ func readHead(ctx context.Context, q querier, lock string) (*headRow, error) {
 // matches reports whether the head is the seal of the set. At revision 0 there is none:
 // the store is empty, which it could be put back to at any time anyway.
 func (h *headRow) matches(r *ring, storeID string, rows *counts, sum *digest) bool {
+	if h.counts != rows.String() {
+		return false
+	}
 	if h.revision == 0 {
 		return *rows == counts{} && len(h.seal) == 0
 	}
@@ -64,7 +67,7 @@ func (h *headRow) head() kms.Head {
 // misfit says as precisely as can be why a set of rows, each with a good seal and none of
 // a later revision than the head, is not the one that the head seals.
 func (h *headRow) misfit(rows *counts) error {
-	if found := rows.String(); h.revision != 0 && h.counts != found {
+	if found := rows.String(); h.counts != found {
 		return tampered("table head", "%s: rows were removed or put back, or the head was edited", differences(h.counts, found))
 	}
 	return tampered("table head", "the head of revision %d does not seal the rows that there are: "+

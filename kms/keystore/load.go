@@ -41,7 +41,7 @@ func (s *Store) readStore(ctx context.Context, keep func(*table, *record) error)
 		switch {
 		case stored.revision < known.Revision:
 			return wentBack(stored.revision, known.Revision)
-		case stored.revision == known.Revision && stored.head() != known:
+		case s.index.contradicts(l.set):
 			return otherHistory(stored.revision)
 		}
 		return nil

@@ -27,7 +27,7 @@ func BenchmarkLoad(b *testing.B) {
 					change.Versions = append(change.Versions, keystoretest.Version(key, number))
 				}
 			}
-			if _, err := store.Commit(b.Context(), change); err != nil {
+			if _, err := put(b, store, change); err != nil {
 				b.Fatal(err)
 			}
 			b.ReportAllocs()
@@ -48,7 +48,7 @@ func BenchmarkCommit(b *testing.B) {
 	number := uint32(2)
 	for b.Loop() {
 		number++
-		if _, err := store.Commit(b.Context(), &kms.Change{Versions: []*kms.Version{keystoretest.Version(change.Keys[0], number)}}); err != nil {
+		if _, err := put(b, store, &kms.Change{Versions: []*kms.Version{keystoretest.Version(change.Keys[0], number)}}); err != nil {
 			b.Fatal(err)
 		}
 	}

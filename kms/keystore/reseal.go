@@ -32,7 +32,7 @@ func (s *Store) Reseal(ctx context.Context, uid hsm.UID) (kms.Head, error) {
 	}
 	s.current.Store(next)
 	s.index.replace(sealed)
-	s.database.setSealKey(uid)
+	s.database.setSealKey(next.uid)
 	return sealed.head, nil
 }
 

@@ -86,6 +86,23 @@ func (x *index) replace(s *set) {
 	x.set, x.log, x.floor = s, nil, s.head.Revision
 }
 
+// contradicts reports whether a set that was read as a whole did not come from the one
+// that was last seen, as far as that shows: a row that has not changed since must be the
+// same.
+func (x *index) contradicts(s *set) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.set == nil || x.set.keyID != s.keyID || x.set.head.Revision > s.head.Revision {
+		return false
+	}
+	for id, e := range s.rows {
+		if e.revision <= x.set.head.Revision && x.set.rows[id] != e {
+			return true
+		}
+	}
+	return x.set.head.Revision == s.head.Revision && x.set.head != s.head
+}
+
 // lookup returns what is known of a row.
 func (x *index) lookup(id rowID) (entry, bool) {
 	x.mu.Lock()

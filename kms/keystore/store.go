@@ -127,6 +127,7 @@ func (s *Store) ring(ctx context.Context, keyID string) (*ring, error) {
 		return nil, err
 	}
 	s.current.Store(r)
+	s.database.setSealKey(r.uid)
 	return r, nil
 }
 
@@ -143,5 +144,5 @@ func openRing(ctx context.Context, open OpenSealer, storeID, keyID string) (*rin
 	if sealer.KeyID() != keyID {
 		return nil, errors.New("keystore: another seal key was opened than the one asked for")
 	}
-	return newRing(sealer), nil
+	return newRing(sealer, uid), nil
 }
