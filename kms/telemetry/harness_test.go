@@ -60,6 +60,7 @@ func newWorld(t testing.TB, m *Metrics, tracing *Tracing, dial ...grpc.DialOptio
 	must(t, err)
 	t.Cleanup(w.service.Close)
 	m.Inventory(w.service.Inventory)
+	m.Schedule(w.service.Schedule)
 
 	server, err := grpcapi.New(grpcapi.Config{
 		API: w.service, Credentials: asAdmin{insecure.NewCredentials()}, Logger: slog.New(slog.DiscardHandler),

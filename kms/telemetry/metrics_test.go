@@ -164,6 +164,7 @@ func TestOff(t *testing.T) {
 		t.Error("something watches")
 	}
 	m.Inventory(nil)
+	m.Schedule(nil)
 	m.Queue(nil)
 	must(t, tracing.Close(t.Context()))
 	must(t, token.Close())
