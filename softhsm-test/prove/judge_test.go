@@ -70,7 +70,7 @@ func TestJudges(t *testing.T) {
 			if clients != c.clients {
 				t.Errorf("clients: %+v, want %+v", clients, c.clients)
 			}
-			judge := newServerJudge([]*target{made})
+			judge := newServerJudge(changesOf([]*target{made}))
 			judge.ends["V"] = made.change()
 			path := filepath.Join(t.TempDir(), "audit.jsonl")
 			if err := os.WriteFile(path, []byte(c.records), 0o600); err != nil {

@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,9 +32,9 @@ type use struct {
 	walled bool
 }
 
-// change is a call that ended the use of a target.
+// change is a call that all replicas must know of when it has returned.
 type change struct {
-	target   *target
+	target   *target // whose use it ended; nil: none
 	action   kms.Action
 	fault    fault
 	replica  string        // that was called
@@ -114,6 +115,10 @@ func changesOf(targets []*target) []*change {
 			all = append(all, end)
 		}
 	}
-	slices.SortFunc(all, func(a, b *change) int { return int(a.returned - b.returned) })
+	sortChanges(all)
 	return all
+}
+
+func sortChanges(all []*change) {
+	slices.SortFunc(all, func(a, b *change) int { return cmp.Compare(a.returned, b.returned) })
 }

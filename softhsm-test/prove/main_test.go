@@ -20,11 +20,12 @@ type flags struct {
 	seed   uint64 // of the random choices; 0: another one each time
 	out    string // file for the closing line
 	keep   string // directory in which logs and audit files are left; empty: none are
+	kmsd   string // program to run; empty: built from this source
 }
 
 var (
 	given flags
-	// program is where buildKmsd puts the server.
+	// program is where build puts the server.
 	program string
 )
 
@@ -34,6 +35,7 @@ func TestMain(m *testing.M) {
 	flag.Uint64Var(&given.seed, "prove.seed", 0, "seed of the random choices (0: another one each time)")
 	flag.StringVar(&given.out, "prove.out", "", "file that the closing line is written to")
 	flag.StringVar(&given.keep, "prove.keep", "", "directory in which logs and audit files are left")
+	flag.StringVar(&given.kmsd, "prove.kmsd", "", "server program (default: built from this source)")
 	flag.Parse()
 	dir, err := os.MkdirTemp("", "keyholt-prove-")
 	if err != nil {
@@ -58,8 +60,12 @@ var build = sync.OnceValue(func() error {
 	return nil
 })
 
-func buildKmsd(t *testing.T) string {
+// server is the path of the program.
+func server(t *testing.T) string {
 	t.Helper()
+	if given.kmsd != "" {
+		return given.kmsd
+	}
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +91,7 @@ func newRandom(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // choices of a test
 }
 
-// close writes the closing line of a proof that has not failed.
+// closing writes the closing line of a proof that has not failed.
 func closing(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if t.Failed() {

@@ -33,7 +33,11 @@ type record struct {
 	} `json:"items"`
 }
 
-const outcomeOK = "OK"
+// What records say of an outcome, and of the service as the one who asked.
+const (
+	outcomeOK    = "OK"
+	methodSystem = "system"
+)
 
 // readRecords reads an audit file.
 func readRecords(path string, each func(*record)) error {
@@ -81,11 +85,14 @@ type serverJudge struct {
 	serverVerdict
 }
 
-func newServerJudge(targets []*target) *serverJudge {
+// newServerJudge takes the changes in the order of their return.
+func newServerJudge(changes []*change) *serverJudge {
 	j := &serverJudge{ends: make(map[string]*change)}
 	highest := uint64(0)
-	for _, c := range changesOf(targets) {
-		j.ends[c.target.version.String()] = c
+	for _, c := range changes {
+		if c.target != nil {
+			j.ends[c.target.version.String()] = c
+		}
 		highest = max(highest, uint64(c.spread.Revision))
 		j.returned = append(j.returned, c.returned)
 		j.revisions = append(j.revisions, highest)

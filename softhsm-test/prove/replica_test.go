@@ -78,7 +78,7 @@ func (r *replica) launch(t *testing.T, args ...string) error {
 		return err
 	}
 	defer func() { _ = log.Close() }() // the process has its own handle
-	command := exec.Command(buildKmsd(t), args...)
+	command := exec.Command(server(t), args...)
 	command.Env = r.env
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = dieWithParent()
@@ -101,7 +101,7 @@ func (r *replica) launch(t *testing.T, args ...string) error {
 // run runs another command of the program with the replica's configuration.
 func (r *replica) run(t *testing.T, args ...string) {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), buildKmsd(t), append(args, "--config", filepath.Join(r.dir, "kmsd.yaml"))...)
+	command := exec.CommandContext(t.Context(), server(t), append(args, "--config", filepath.Join(r.dir, "kmsd.yaml"))...)
 	command.Env = r.env
 	if text, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("kmsd %v: %v\n%s", args, err, text)

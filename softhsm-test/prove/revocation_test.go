@@ -332,7 +332,7 @@ func (p *revocationProof) judge(t *testing.T) {
 	if clients.late > 0 || clients.walled > 0 {
 		t.Errorf("clients: %d late uses, %d stopped by the token only, such as %+v", clients.late, clients.walled, clients.first)
 	}
-	judge := newServerJudge(p.targets)
+	judge := newServerJudge(changesOf(p.targets))
 	for _, r := range p.replicas {
 		before := judge.serverVerdict
 		if err := readRecords(r.auditFile(), judge.add); err != nil {
