@@ -33,6 +33,15 @@ const (
 	ActionUnwrapDataKey   Action = "UnwrapDataKeys"
 	ActionRewrapDataKey   Action = "RewrapDataKeys"
 	ActionGenerateRandom  Action = "GenerateRandom"
+	ActionSign            Action = "Sign"
+	ActionBatchSign       Action = "BatchSign"
+	ActionVerify          Action = "Verify"
+	ActionGetPublicKey    Action = "GetPublicKey"
+	ActionGenerateMac     Action = "GenerateMac"
+	ActionBatchMac        Action = "BatchGenerateMac"
+	ActionVerifyMac       Action = "VerifyMac"
+	ActionBatchVerifyMac  Action = "BatchVerifyMac"
+	ActionAsymDecrypt     Action = "AsymmetricDecrypt"
 	ActionDiagnose        Action = "Diagnose"
 	ActionListReplicas    Action = "ListReplicas"
 	ActionVerifyStore     Action = "VerifyStore"
@@ -83,6 +92,15 @@ var actions = map[Action]actionRule{
 	ActionUnwrapDataKey:   {},
 	ActionRewrapDataKey:   {},
 	ActionGenerateRandom:  {},
+	ActionSign:            {},
+	ActionBatchSign:       {},
+	ActionVerify:          {},
+	ActionGetPublicKey:    {},
+	ActionGenerateMac:     {},
+	ActionBatchMac:        {},
+	ActionVerifyMac:       {},
+	ActionBatchVerifyMac:  {},
+	ActionAsymDecrypt:     {},
 	ActionDiagnose:        {},
 	ActionListReplicas:    {},
 	ActionVerifyStore:     {},
