@@ -240,6 +240,8 @@ func (p *prober) rsaKey(spec hsm.KeySpec) (h objectHandle, public *rsa.PublicKey
 
 // missingSpecs names what cannot be made.
 func (p *prober) missingSpecs() error {
+	slices.Sort(p.info.Specs)
+	slices.Sort(p.info.Schemes)
 	var missing []string
 	for _, spec := range hsm.KeySpecs() {
 		if spec != hsm.AES256GCM && !p.info.Supports(spec) { // which has a limitation of its own
