@@ -120,7 +120,7 @@ type postgresPeers struct {
 
 // Close ends the locks. What listens ends with its context.
 func (p *postgresPeers) Close() error {
-	p.advisoryLocks.close()
+	p.close()
 	return nil
 }
 

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"os/signal"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -222,7 +224,7 @@ func holdLock(dsn string, say func(...any)) {
 	select {}
 }
 
-// changeSlowly is a child: it says when it holds the head's row.
+// changeSlowly is a child: it says when it holds the head's row, and goes on when it is told to.
 func changeSlowly(dsn string, say func(...any)) {
 	_, store, err := tryPostgres(context.Background(), dsn)
 	if err != nil {
@@ -234,9 +236,11 @@ func changeSlowly(dsn string, say func(...any)) {
 		say(err)
 		return
 	}
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, syscall.SIGCONT)
 	_, err = store.Update(context.Background(), 0, func(*kms.Delta) (*kms.Change, error) {
 		say("building")
-		time.Sleep(500 * time.Millisecond) // the parent stops this process meanwhile
+		<-continued // the parent stops this process, and later lets it go on
 		return &kms.Change{Namespaces: []*kms.Namespace{{Name: name, CreatedBy: "unix:0"}}}, nil
 	})
 	if errors.Is(err, kms.ErrStoreUnavailable) {
@@ -377,7 +381,10 @@ func TestPostgresLeavesNothing(t *testing.T) {
 			t.Errorf("Lock of a store that is closed meanwhile: %v", err)
 		}
 	})
-	time.Sleep(50 * time.Millisecond) // let them wait in the server; it is no failure if they do not
+	await(t, "a lock that is waited for", func() bool {
+		return queryPostgres(t, dsn, "SELECT count(*) FROM pg_locks, pg_database d WHERE locktype = 'advisory' "+
+			"AND NOT granted AND database = d.oid AND d.datname = current_database()") == "1"
+	})
 	cancel()
 	for _, d := range []*keystore.Database{other, database} {
 		if err := d.Close(); err != nil {
