@@ -219,6 +219,36 @@ func TestPostgresCommitNotAwaited(t *testing.T) {
 	addNamespace(t, store, "after")
 }
 
+// TestPostgresCommitGivenUp: a caller has no more time while a commit waits for the synchronous
+// standby. The commit goes on to wait: others must not see what a fail-over would undo.
+func TestPostgresCommitGivenUp(t *testing.T) {
+	primary := pgtest.Start(t)
+	database := primary.NewDatabase(t)
+	standby := pgtest.StartStandby(t, primary, pgtest.Synchronous())
+	_, one := openPostgres(t, primary.DSN(database))
+	_, two := openPostgres(t, primary.DSN(database))
+	addNamespace(t, one, "before")
+	standby.Stop(t, pgtest.FastShutdown)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := putChange(ctx, one, &kms.Change{Namespaces: []*kms.Namespace{keystoretest.Namespace(t, "waiting")}})
+	if !errors.Is(err, kms.ErrStoreUnavailable) {
+		t.Errorf("a commit that the standby has not got is %v", err)
+	}
+	for range 20 {
+		if _, names := namespaces(t, two); names["waiting"] {
+			t.Fatal("a change is seen that the standby has not got")
+		}
+	}
+	standby.Start(t)
+	await(t, "the change, once the standby has it", func() bool {
+		_, names := namespaces(t, two)
+		return names["waiting"]
+	})
+	addNamespace(t, one, "after")
+}
+
 // TestPostgresFormerPrimary: the primary comes back as a standby while connections to it
 // are in the pool. Nothing is read there, and changes go to the new one.
 func TestPostgresFormerPrimary(t *testing.T) {
