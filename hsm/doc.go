@@ -8,8 +8,9 @@
 // suite that every implementation passes.
 //
 // The package never imports cgo and never sees the value of a key: a Token has no
-// method that returns one, and none that lets a caller choose a key's value for
-// anything that outlives the process (see [Objects.ImportSessionKey]).
+// method that returns one. A caller chooses a key's value only where the key is gone with
+// the process ([Objects.ImportSessionKey]), or where it is marked as imported for ever and
+// its value reaches the token wrapped ([Importer]).
 //
 // All methods of a Token may be called concurrently.
 package hsm

@@ -16,7 +16,8 @@ var (
 	// ErrKeyNotPermitted: the object may not do this: its usage attribute is off,
 	// or its allowed mechanisms do not include it. Not to be retried.
 	ErrKeyNotPermitted = errors.New("hsm: the token does not permit this use of the key")
-	// ErrAuthentication: a GCM tag did not verify.
+	// ErrAuthentication: a GCM tag did not verify, or an RSA-OAEP ciphertext or a wrapped
+	// key does not open.
 	ErrAuthentication = errors.New("hsm: authentication failed")
 	// ErrUnsupported: this module or token cannot do it at all.
 	ErrUnsupported = errors.New("hsm: not supported by this token")

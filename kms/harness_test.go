@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
+	"github.com/keyholt/keyholt/kms/keystore"
 	"github.com/keyholt/keyholt/kms/kmstest"
 )
 
@@ -21,10 +23,12 @@ type world struct {
 	t        testing.TB
 	memory   *hsmtest.Memory
 	database *memoryDatabase
-	shared   bool // the store may have other replicas
+	shared   bool   // the store may have other replicas
+	sqlite   string // path of a database to use instead of the one in memory
 	config   func(*kms.Config)
 
 	faults  *hsmtest.Faults
+	opened  *keystore.Store // if sqlite
 	store   *faultyStore
 	auditor *recorder
 	service *kms.Service
@@ -41,6 +45,18 @@ func newWorld(t testing.TB, memory hsmtest.MemoryConfig, change func(*kms.Config
 	t.Helper()
 	w := &world{t: t, memory: hsmtest.NewMemory(memory), database: newMemoryDatabase(), config: change}
 	w.auditor = &recorder{}
+	w.mustStart()
+	t.Cleanup(w.stop)
+	return w
+}
+
+// newSQLiteWorld is newWorld on a database on disk.
+func newSQLiteWorld(t testing.TB, change func(*kms.Config)) *world {
+	t.Helper()
+	w := &world{
+		t: t, memory: hsmtest.NewMemory(hsmtest.MemoryConfig{}), sqlite: filepath.Join(t.TempDir(), "keyholt.db"),
+		config: change, auditor: &recorder{},
+	}
 	w.mustStart()
 	t.Cleanup(w.stop)
 	return w
@@ -65,11 +81,11 @@ func (w *world) mustStart() {
 func (w *world) start() error {
 	ctx := w.t.Context()
 	w.faults = hsmtest.NewFaults(w.memory.Open())
-	uid, made := w.database.chosenSealKey()
-	if _, err := kms.OpenSealer(ctx, w.faults, w.database.id, uid, !made); err != nil {
+	store, err := w.openStore(ctx)
+	if err != nil {
 		return err
 	}
-	w.store = &faultyStore{Store: &memoryStore{db: w.database, exclusive: !w.shared}}
+	w.store = &faultyStore{Store: store}
 	config := kms.Config{
 		Token: w.faults, Store: w.store, Authorizer: onlyAdmin{}, Auditor: w.auditor,
 		Logger: slog.New(slog.DiscardHandler),
@@ -77,9 +93,19 @@ func (w *world) start() error {
 	if w.config != nil {
 		w.config(&config)
 	}
-	var err error
 	w.service, err = kms.New(ctx, config)
 	return err
+}
+
+func (w *world) openStore(ctx context.Context) (kms.Store, error) {
+	if w.sqlite != "" {
+		var err error
+		w.opened, err = keystore.OpenStore(ctx, keystore.Config{Driver: "sqlite", DSN: w.sqlite}, w.faults)
+		return w.opened, err
+	}
+	uid, made := w.database.chosenSealKey()
+	_, err := kms.OpenSealer(ctx, w.faults, w.database.id, uid, !made)
+	return &memoryStore{db: w.database, exclusive: !w.shared}, err
 }
 
 // stop ends the service as a crash would, but for what the operating system frees.
@@ -87,6 +113,12 @@ func (w *world) stop() {
 	if w.service != nil {
 		w.service.Close()
 		w.service = nil
+	}
+	if w.opened != nil {
+		if err := w.opened.Close(); err != nil {
+			w.t.Errorf("close the store: %v", err)
+		}
+		w.opened = nil
 	}
 	if w.faults != nil {
 		if err := w.faults.Close(); err != nil {
@@ -253,13 +285,22 @@ func wantError(t testing.TB, err, sentinel error, doing string) {
 
 func TestServiceContract(t *testing.T) {
 	t.Parallel()
-	kmstest.Run(t, func(t testing.TB) kmstest.Fixture {
-		w := newWorld(t, hsmtest.MemoryConfig{Label: "test"}, nil)
-		return kmstest.Fixture{
-			Admin:    kmstest.Caller{API: w.service, Principal: admin},
-			Stranger: kmstest.Caller{API: w.service, Principal: stranger},
-		}
-	})
+	for name, start := range map[string]func(t testing.TB) *world{
+		"memory":       func(t testing.TB) *world { return newWorld(t, hsmtest.MemoryConfig{Label: "test"}, nil) },
+		"SQLite":       func(t testing.TB) *world { return newSQLiteWorld(t, nil) },
+		"shared store": func(t testing.TB) *world { return newSharedWorld(t, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			kmstest.Run(t, func(t testing.TB) kmstest.Fixture {
+				w := start(t)
+				return kmstest.Fixture{
+					Admin:    kmstest.Caller{API: w.service, Principal: admin},
+					Stranger: kmstest.Caller{API: w.service, Principal: stranger},
+				}
+			})
+		})
+	}
 }
 
 // switchable is an authorizer that allows everything or nothing.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -29,6 +30,7 @@ type memoryDatabase struct {
 	taken    map[hsm.UID]uint64 // encryptions reserved
 	usage    map[hsm.UID]map[kms.Action]kms.UsageCount
 	locks    map[string]chan struct{}
+	waiting  atomic.Int32 // for locks
 	wakers   map[*memoryStore]func()
 	sealKey  hsm.UID
 	backups  map[string]*kms.Backup // by content
@@ -394,6 +396,8 @@ func (s *memoryStore) lock(name string) chan struct{} {
 
 func (s *memoryStore) Lock(ctx context.Context, name string) (func(), error) {
 	turn := s.lock(name)
+	s.db.waiting.Add(1)
+	defer s.db.waiting.Add(-1)
 	select {
 	case turn <- struct{}{}:
 		return func() { <-turn }, nil

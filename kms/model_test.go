@@ -1,8 +1,10 @@
 package kms_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -113,11 +115,15 @@ type modelRun struct {
 // serves again.
 func TestLifecycleAgainstAModel(t *testing.T) {
 	t.Parallel()
-	for _, replicas := range []int{1, 2} {
-		t.Run(fmt.Sprintf("%d replicas", replicas), func(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		replicas int
+		sqlite   bool
+	}{{"one process", 1, false}, {"two replicas", 2, false}, {"SQLite", 1, true}} {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(rt *rapid.T) {
-				m := newModelRun(t, rt, replicas)
+				m := newModelRun(t, rt, test.replicas, test.sqlite)
 				defer m.stop()
 				rt.Repeat(map[string]func(*rapid.T){
 					"":                func(rt *rapid.T) { m.with(rt).check() },
@@ -138,7 +144,7 @@ func TestLifecycleAgainstAModel(t *testing.T) {
 	}
 }
 
-func newModelRun(t *testing.T, rt *rapid.T, replicas int) *modelRun {
+func newModelRun(t *testing.T, rt *rapid.T, replicas int, sqlite bool) *modelRun {
 	m := &modelRun{T: rt, test: t, clock: &clock{now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}, window: time.Hour}
 	change := func(c *kms.Config) {
 		c.Now = m.clock.time
@@ -147,6 +153,9 @@ func newModelRun(t *testing.T, rt *rapid.T, replicas int) *modelRun {
 	first := &world{
 		t: t, memory: hsmtest.NewMemory(hsmtest.MemoryConfig{}), database: newMemoryDatabase(), shared: replicas > 1,
 		config: change, auditor: &recorder{},
+	}
+	if sqlite {
+		first.sqlite = filepath.Join(t.TempDir(), rand.Text())
 	}
 	first.mustStart()
 	m.replicas = append(m.replicas, first)

@@ -175,6 +175,47 @@ func TestOrphansAreNotWhatIsBeingMade(t *testing.T) {
 	}
 }
 
+// The same, when the creation goes on while it is being undone.
+func TestCreationThatIsBeingUndone(t *testing.T) {
+	t.Parallel()
+	first := newSharedWorld(t, nil)
+	second := first.newReplica()
+	name := first.create("orders", kms.ProfileDerived)
+	making, undoing := first.faults.Hold(hsmtest.MethodGenerateKey), second.faults.Hold(hsmtest.MethodDestroyKey)
+	rotate := func(w *world, done chan<- error) {
+		_, err := w.service.RotateKey(t.Context(), admin, &kms.RotateKeyRequest{Name: name})
+		done <- err
+	}
+	made, madeAgain := make(chan error, 1), make(chan error, 1)
+	go rotate(first, made)
+	if err := making.Await(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	first.database.loseLocks()
+	go rotate(second, madeAgain)
+	if err := undoing.Await(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	making.Release()
+	first.await("the object", func() bool { return first.objects() == 2 })
+	undoing.Release()
+	if err := <-made; !errors.Is(err, kms.ErrConflict) {
+		t.Fatalf("the creation that was undone: %v", err)
+	}
+	if err := <-madeAgain; err != nil {
+		t.Fatalf("the rotation that undid it: %v", err)
+	}
+	if n := first.objects(); n != 2 {
+		t.Fatalf("the token holds %d objects", n)
+	}
+	for _, w := range []*world{first, second} {
+		if key, err := w.service.GetKey(t.Context(), admin, name); err != nil || key.Primary != 2 || key.VersionCount != 2 {
+			t.Fatalf("the key: %+v, %v", key, err)
+		}
+		w.mustEncrypt(name, "x")
+	}
+}
+
 // A creation whose store loses its lock, so that another replica undoes it meanwhile,
 // does not leave an object, and does not activate what was undone.
 func TestCreationThatWasUndoneMeanwhile(t *testing.T) {

@@ -59,6 +59,37 @@ func TestOneReplicaRotates(t *testing.T) {
 	}
 }
 
+// A replica that waits for the lock while another makes the rotation that is due makes
+// none after it.
+func TestRotationIsDueOnce(t *testing.T) {
+	t.Parallel()
+	clock := &clock{now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	first := newSharedWorld(t, func(c *kms.Config) { c.Now = clock.time })
+	second := first.newReplica()
+	name := keyName(t, "orders")
+	if _, err := first.service.CreateKey(t.Context(), admin, &kms.CreateKeyRequest{Name: name, RotationPeriod: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	other := first.create("other", kms.ProfileDerived)
+	gates := []*hsmtest.Gate{first.faults.Hold(hsmtest.MethodGenerateKey), second.faults.Hold(hsmtest.MethodGenerateKey)}
+	clock.advance(2 * time.Hour)
+	first.wakeUp(other)
+	first.await("a replica that waits for the other", func() bool { return first.database.waiting.Load() == 1 })
+	for _, gate := range gates {
+		gate.Release()
+	}
+	first.awaitPrimary(name, 2)
+	first.await("the end of the wait", func() bool { return first.database.waiting.Load() == 0 })
+	unlock, err := (&memoryStore{db: first.database}).Lock(t.Context(), "key/"+name.String()) // after the one that waited
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	if key, err := first.service.GetKey(t.Context(), admin, name); err != nil || key.Primary != 2 {
+		t.Fatalf("the primary is %d, error %v", key.Primary, err)
+	}
+}
+
 // A rotation that fails is tried again, at growing distances, and counted.
 func TestScheduledRotationFails(t *testing.T) {
 	t.Parallel()

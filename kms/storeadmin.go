@@ -51,12 +51,13 @@ func (s *Service) replicas(ctx context.Context) ([]*ReplicaInfo, error) {
 	for i, row := range rows {
 		instance, _, _ := splitLeaseID(row.ID)
 		info := &ReplicaInfo{Lease: *row, Self: instance == r.instance, Idle: r.idle(row)}
-		if head > row.Applied {
-			info.Lag = uint64(head - row.Applied)
-		}
 		info.Live = info.Idle <= row.Duration+lease.Margin(row.Duration)
 		if info.Self {
-			info.Live = r.mayServe() == nil
+			// What the row tells the others may be behind.
+			info.Live, info.Applied = r.mayServe() == nil, max(row.Applied, r.acknowledged())
+		}
+		if head > info.Applied {
+			info.Lag = uint64(head - info.Applied)
 		}
 		list[i] = info
 	}

@@ -27,9 +27,8 @@ func newOrphans(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "orphans [UID...]",
 		Short: "List the HSM objects that no key version names, or have them destroyed",
-		Long: `List the HSM objects that carry the store's label and that no key version names: what
-a crash has left, and former seal keys, which are needed as long as there are backups
-that they have sealed.
+		Long: `List the HSM objects that carry the store's label and that no key version names, such
+as what a crash has left. Seal keys are none of them, former ones neither.
 
 With --delete those with the given UIDs, or all that are listed, are destroyed when a
 window has passed. The service refuses that after its store was taken back to an older
@@ -102,7 +101,7 @@ func (a *app) destroyOrphans(ctx context.Context, conn *connection, chosen []*km
 		}
 	}
 	if err := a.confirm(fmt.Sprintf("%d HSM objects are to be destroyed when the window has passed. "+
-		"A key that is still needed, such as the seal key of an old backup, is lost then.", len(chosen))); err != nil {
+		"If one of them is a key that is still needed, what it protects is lost then.", len(chosen))); err != nil {
 		return err
 	}
 	var scheduled []*kmsv1.Orphan

@@ -118,11 +118,17 @@ func replaceByCopy(file *os.File, info os.FileInfo, path string, skip int, start
 // replaceInPlace writes the redo file and then the beginning of the file, which it closes.
 func replaceInPlace(file *os.File, path string, start []byte) error {
 	redo := leftover(path, redoSuffix)
-	sum := sha256.Sum256(start)
-	if err := replaceFile(redo, append(sum[:], start...), 0o600); err != nil {
+	if err := replaceFile(redo, redoFile(start), 0o600); err != nil {
 		return errors.Join(err, file.Close())
 	}
 	return writeStart(file, redo, start)
+}
+
+// redoFile is the content of a redo file: a sum that tells whether it is complete, and what
+// is to stand at the beginning of the file.
+func redoFile(start []byte) []byte {
+	sum := sha256.Sum256(start)
+	return append(sum[:], start...)
 }
 
 // writeStart overwrites the beginning of a file, and closes it. When that is on disk the

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/authn"
@@ -24,6 +25,8 @@ type world struct {
 	dir     string
 	profile string
 	server  *grpcapi.Server
+	service *kms.Service
+	token   hsm.Token
 
 	terminal bool // every stream claims to be one
 }
@@ -36,8 +39,8 @@ func newWorld(t *testing.T) *world {
 // newWorldFor is newWorld with rights of the test's choice.
 func newWorldFor(t *testing.T, rights kms.Authorizer) *world {
 	t.Helper()
-	w := &world{T: t, dir: t.TempDir()}
 	token := hsmtest.NewMemory(hsmtest.MemoryConfig{}).Open()
+	w := &world{T: t, dir: t.TempDir(), token: token}
 	t.Cleanup(func() { w.must(token.Close()) })
 	ctx := t.Context()
 	store, err := keystore.OpenStore(ctx, keystore.Config{Driver: "sqlite", DSN: w.file("keyholt.db")}, token)
@@ -50,6 +53,7 @@ func newWorldFor(t *testing.T, rights kms.Authorizer) *world {
 	})
 	w.must(err)
 	t.Cleanup(service.Close)
+	w.service = service
 	w.serve(service)
 	return w
 }

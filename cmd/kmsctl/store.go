@@ -58,8 +58,7 @@ func newStoreReseal(a *app) *cobra.Command {
 		Use:   "reseal --reason TEXT",
 		Short: "Seal the whole store anew under a new seal key",
 		Long: `Make a new seal key in the HSM and seal every row anew under it. The former seal key
-stays in the HSM: backups that it has sealed need it to be verified. "kmsctl hsm
-orphans" lists it.`,
+stays in the HSM: backups that it has sealed need it to be verified.`,
 		Args: between(0, 0),
 		RunE: a.connected(func(ctx context.Context, conn *connection, _ []string) error {
 			if reason == "" {

@@ -31,10 +31,11 @@ func hsmBenchCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "bench --config FILE",
 		Short: "Measure what the token does in a second",
-		Long: "Measures the token that a configuration names: blocks for key derivation, AES-GCM, random bytes, key generation,\n" +
-			"with one caller, two, and one for each session. It uses scratch keys labelled keyholt-bench, which it generates\n" +
-			"in the token and destroys; it touches no other object. It works beside a server, with which it shares the\n" +
-			"token's speed and number of sessions. With the default duration it takes about a minute.",
+		Long: "Measures the token that a configuration names: blocks for key derivation, AES-GCM, signatures, HMAC, random\n" +
+			"bytes, key generation, with one caller, two, and one for each session. It uses scratch keys labelled\n" +
+			"keyholt-bench, which it generates in the token and destroys; it touches no other object. It works beside a\n" +
+			"server, with which it shares the token's speed and number of sessions. With the default duration it takes\n" +
+			"about a minute and a half.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if duration <= 0 || duration > maxBenchDuration {
@@ -140,7 +141,7 @@ func (t *figureTable) leftovers(found []hsmbench.Leftover) {
 		return
 	}
 	t.print("\nThe token has scratch keys of another measurement. If none is under way, destroy them, such as with\n" +
-		"pkcs11-tool --login --delete-object --type secrkey --id UID:\n")
+		"pkcs11-tool --login --delete-object --type secrkey --id UID (of a pair: privkey, then pubkey):\n")
 	for _, leftover := range found {
 		t.print("  %s  %s\n", leftover.UID, leftover.Label)
 	}

@@ -19,7 +19,9 @@ func TestTokenContract(t *testing.T) {
 		"ShortBlocks": {memory: hsmtest.MemoryConfig{MaxBlockBytes: 32}},
 		"AlwaysSlow":  {cfg: coalesce.Config{MaxCalls: 4, SlowCall: 1}},
 	}
+	var keys hsmtest.RSAKeys
 	for name, test := range tests {
+		test.memory.RSAKeys = &keys
 		t.Run(name, func(t *testing.T) {
 			hsmtest.Run(t, func(testing.TB) hsmtest.Fixture {
 				memory := hsmtest.NewMemory(test.memory)

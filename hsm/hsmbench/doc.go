@@ -1,5 +1,5 @@
 // Package hsmbench measures what a token does in a second, through the same contract that
-// the service uses: blocks, GCM items, random bytes, key generation.
+// the service uses: blocks, GCM items, signatures, tags, random bytes, key generation.
 //
 // It uses nothing but scratch keys, which it generates in the token and destroys. They are
 // token objects, as the service's keys are: session objects are faster on some modules and

@@ -17,6 +17,8 @@ const (
 	// itemAADBytes is the associated data of a GCM item: the header of the service's
 	// envelope.
 	itemAADBytes = 20
+	// signedBytes is a SHA-256 digest, or a message that is as short.
+	signedBytes = 32
 	// randomBytes is what a request for a data key asks of the token's generator.
 	randomBytes = 32
 )
@@ -75,6 +77,28 @@ func open(token hsm.Token, key hsm.UID, batch int) operation {
 				}
 			}
 			return nil
+		}, nil
+	}}
+}
+
+// sign is Sign of a digest or a short message.
+func sign(token hsm.Token, key hsm.UID, name string, scheme hsm.Scheme) operation {
+	return operation{name, signedBytes, 1, func(context.Context) (call, error) {
+		input := random(signedBytes)
+		return func(ctx context.Context) error {
+			_, err := token.Sign(ctx, key, scheme, input)
+			return err
+		}, nil
+	}}
+}
+
+// mac is MAC of a short message.
+func mac(token hsm.Token, key hsm.UID) operation {
+	return operation{OperationMAC, signedBytes, 1, func(context.Context) (call, error) {
+		message := random(signedBytes)
+		return func(ctx context.Context) error {
+			_, err := token.MAC(ctx, key, message)
+			return err
 		}, nil
 	}}
 }

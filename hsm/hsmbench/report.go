@@ -1,6 +1,7 @@
 package hsmbench
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -27,6 +28,10 @@ const (
 	OperationSeal          = "gcm_seal"       // hsm.GCM.Seal
 	OperationOpen          = "gcm_open"       // hsm.GCM.Open
 	OperationRandom        = "random"         // hsm.Random.Random
+	OperationSignP256      = "sign_p256"      // hsm.Signer.Sign, ECDSA on P-256
+	OperationSignEd25519   = "sign_ed25519"   // the same, Ed25519
+	OperationSignRSA2048   = "sign_rsa2048"   // the same, RSA-2048, PKCS #1 v1.5 with SHA-256
+	OperationMAC           = "mac_sha256"     // hsm.MAC.MAC, HMAC-SHA-256
 	OperationGenerateKey   = "generate_key"   // hsm.Objects.GenerateKey
 	OperationDestroyKey    = "destroy_key"    // hsm.Objects.DestroyKey
 )
@@ -35,7 +40,8 @@ const (
 // own, without a pause.
 type Figure struct {
 	Operation string `json:"operation"`
-	// Bytes of one call for encrypt_blocks and random; of one item's plaintext for GCM;
+	// Bytes of one call for encrypt_blocks and random; of one item's plaintext for GCM; of
+	// the digest or message for signatures and tags;
 	// zero for key operations.
 	Bytes int `json:"bytes"`
 	// Items of one call: derivations of a key, 32 bytes each, for encrypt_blocks;
@@ -68,6 +74,11 @@ type TokenInfo struct {
 	SessionKeys    bool         `json:"session_keys"`
 	TokenNonces    bool         `json:"token_nonces"`
 	Specifications []string     `json:"key_specifications"`
+	Schemes        []string     `json:"signature_schemes"`
+	OAEP           []string     `json:"oaep_hashes"`
+	OAEPLabels     bool         `json:"oaep_labels"`
+	Imports        []string     `json:"importable_specifications"`
+	ImportHashes   []string     `json:"import_hashes"`
 	Limitations    []Limitation `json:"limitations"`
 	Mechanisms     []string     `json:"mechanisms"`
 }
@@ -86,15 +97,26 @@ func Describe(info hsm.Info) TokenInfo {
 		Sessions: info.Sessions, MaxBlockBytes: info.MaxBlockBytes,
 		UsageSwitch: info.UsageSwitch, LabelSwitch: info.LabelSwitch, AllowedMechs: info.AllowedMechs, SessionKeys: info.SessionKeys,
 		TokenNonces:    info.TokenNonces,
-		Specifications: make([]string, len(info.Specs)),
+		Specifications: names(info.Specs),
+		Schemes:        names(info.Schemes),
+		OAEP:           names(info.OAEP),
+		OAEPLabels:     info.OAEPLabels,
+		Imports:        names(info.Imports),
+		ImportHashes:   names(info.ImportHashes),
 		Limitations:    make([]Limitation, len(info.Limitations)),
 		Mechanisms:     info.Mechanisms,
-	}
-	for i, spec := range info.Specs {
-		t.Specifications[i] = spec.String()
 	}
 	for i, limitation := range info.Limitations {
 		t.Limitations[i] = Limitation(limitation)
 	}
 	return t
+}
+
+// names are never nil: none is an empty list in JSON.
+func names[T fmt.Stringer](values []T) []string {
+	list := make([]string, len(values))
+	for i, value := range values {
+		list[i] = value.String()
+	}
+	return list
 }

@@ -49,6 +49,13 @@ func kindsOfGCM() (all []kind) {
 	return all
 }
 
+func kindsOfSigning() (all []kind) {
+	for _, name := range []string{"sign_p256", "sign_ed25519", "sign_rsa2048", "mac_sha256"} {
+		all = append(all, kind{name, 32, 1, 1}, kind{name, 32, 1, 3})
+	}
+	return all
+}
+
 func kindsOfOthers() []kind {
 	return []kind{{"random", 32, 1, 1}, {"random", 32, 1, 3}, {"generate_key", 0, 1, 1}, {"destroy_key", 0, 1, 1}}
 }
@@ -72,15 +79,15 @@ func TestRun(t *testing.T) {
 		want   []kind
 	}{
 		{"everything", hsmtest.MemoryConfig{}, slices.Concat(
-			kindsOfBlocks(32, 1), kindsOfBlocks(1024, 32), kindsOfBlocks(32768, 1024), kindsOfGCM(), kindsOfOthers())},
+			kindsOfBlocks(32, 1), kindsOfBlocks(1024, 32), kindsOfBlocks(32768, 1024), kindsOfGCM(), kindsOfSigning(), kindsOfOthers())},
 		{"a small buffer", hsmtest.MemoryConfig{MaxBlockBytes: 2048}, slices.Concat(
-			kindsOfBlocks(32, 1), kindsOfBlocks(1024, 32), kindsOfBlocks(2048, 64), kindsOfGCM(), kindsOfOthers())},
+			kindsOfBlocks(32, 1), kindsOfBlocks(1024, 32), kindsOfBlocks(2048, 64), kindsOfGCM(), kindsOfSigning(), kindsOfOthers())},
 		{"the smallest buffer", hsmtest.MemoryConfig{MaxBlockBytes: 32}, slices.Concat(
-			kindsOfBlocks(32, 1), kindsOfGCM(), kindsOfOthers())},
+			kindsOfBlocks(32, 1), kindsOfGCM(), kindsOfSigning(), kindsOfOthers())},
 		{"no GCM", hsmtest.MemoryConfig{Specs: []hsm.KeySpec{hsm.AES256Blocks}}, slices.Concat(
 			kindsOfBlocks(32, 1), kindsOfBlocks(1024, 32), kindsOfBlocks(32768, 1024), kindsOfOthers())},
 		{"neither session keys nor lists of mechanisms", hsmtest.MemoryConfig{NoSessionKeys: true, NoAllowedMechanisms: true},
-			slices.Concat(kindsOfBlocks(32, 1), kindsOfBlocks(1024, 32), kindsOfBlocks(32768, 1024), kindsOfGCM(), kindsOfOthers())},
+			slices.Concat(kindsOfBlocks(32, 1), kindsOfBlocks(1024, 32), kindsOfBlocks(32768, 1024), kindsOfGCM(), kindsOfSigning(), kindsOfOthers())},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			memory := hsmtest.NewMemory(tt.memory)
@@ -198,7 +205,7 @@ func TestLeftovers(t *testing.T) {
 	token.FailBefore(hsmtest.MethodDestroyKey, hsm.ErrUnavailable)
 	_, failed := hsmbench.Run(t.Context(), token, brief)
 	left := objects(t, memory)
-	if len(left) != 10 || failed == nil { // two keys to compute with, eight to generate
+	if len(left) != 14 || failed == nil { // six keys to compute with, eight to generate
 		t.Fatalf("%d keys are left (%v)", len(left), failed)
 	}
 	token.Clear()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,6 +20,12 @@ type Fixture struct {
 	Another func(t testing.TB) hsm.Token
 	// NoLocal says that the token sets CKA_LOCAL on no key.
 	NoLocal bool
+	// AllSizes makes RSA keys of every size. Without it the shortest of each kind stands
+	// for all, which is enough for what only wraps a token.
+	AllSizes bool
+	// WithoutRSA leaves RSA keys out: for a further way to a token whose RSA keys another
+	// run of the suite uses, because making them takes time.
+	WithoutRSA bool
 }
 
 // Run checks that an implementation keeps the contract of [hsm.Token]. newFixture
@@ -42,6 +49,21 @@ func Run(t *testing.T, newFixture func(t testing.TB) Fixture) {
 		{"GCM/NoncesDiffer", testGCMNonces},
 		{"GCM/ItemsFailAlone", testGCMItemsFailAlone},
 		{"GCM/Arguments", testGCMArguments},
+		{"Sign/Schemes", testSignSchemes},
+		{"Sign/Arguments", testSignArguments},
+		{"Sign/Batch", testSignBatch},
+		{"Sign/PublicKey", testPublicKey},
+		{"MAC/AgainstStdlib", testMACAgainstStdlib},
+		{"MAC/Generated", testMACGenerated},
+		{"MAC/Batch", testMACBatch},
+		{"Decrypt/OAEP", testDecryptOAEP},
+		{"Decrypt/Refused", testDecryptRefused},
+		{"Decrypt/Arguments", testDecryptArguments},
+		{"Import/Keys", testImportKeys},
+		{"Import/Refused", testImportRefused},
+		{"Import/OtherKeys", testImportOtherKeys},
+		{"Import/Arguments", testImportArguments},
+		{"Objects/Pairs", testPairs},
 		{"Objects/Generated", testGenerated},
 		{"Objects/Unsupported", testUnsupportedSpecs},
 		{"Objects/Enumerate", testEnumerate},
@@ -117,8 +139,42 @@ func (c *contract) wantError(what string, err, want error) {
 }
 
 // needs skips nothing: it ends the test, as passed, where the token does not support
-// the specification, which testUnsupportedSpecs has then checked.
-func (c *contract) needs(spec hsm.KeySpec) bool { return c.info.Supports(spec) }
+// the specification, which testUnsupportedSpecs has then checked, or where the fixture
+// leaves it out.
+func (c *contract) needs(spec hsm.KeySpec) bool {
+	return c.info.Supports(spec) && !(c.fixture.WithoutRSA && spec.IsRSA())
+}
+
+// specs are those that the token supports; without Fixture.AllSizes only the shortest RSA
+// keys of each kind.
+func (c *contract) specs() (specs []hsm.KeySpec) {
+	seen := make(map[hsm.Usage]bool)
+	for _, spec := range hsm.KeySpecs() {
+		if !c.needs(spec) || spec.IsRSA() && seen[spec.Usage()] && !c.fixture.AllSizes {
+			continue
+		}
+		seen[spec.Usage()] = seen[spec.Usage()] || spec.IsRSA()
+		specs = append(specs, spec)
+	}
+	return specs
+}
+
+// quick are those of specs whose keys are made in no time.
+func (c *contract) quick() []hsm.KeySpec {
+	return slices.DeleteFunc(c.specs(), hsm.KeySpec.IsRSA)
+}
+
+// shortest are those of specs without the longer RSA keys of each kind.
+func (c *contract) shortest() []hsm.KeySpec {
+	short := *c
+	short.fixture.AllSizes = false
+	return short.specs()
+}
+
+// with are those of specs that are for one thing.
+func (c *contract) with(usage hsm.Usage) []hsm.KeySpec {
+	return slices.DeleteFunc(c.specs(), func(spec hsm.KeySpec) bool { return spec.Usage() != usage })
+}
 
 func (c *contract) newUID() (uid hsm.UID) {
 	rand.Read(uid[:])

@@ -3,6 +3,7 @@ package hsmtest
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"sync"
 	"testing"
@@ -50,6 +51,17 @@ func (c *contract) calls(ctx context.Context, uid hsm.UID) map[string]error {
 	}
 	if c.info.SessionKeys {
 		results["ImportSessionKey"] = c.token.ImportSessionKey(ctx, c.newUID(), hsm.AES256Blocks, buf)
+	}
+	_, results["Sign"] = c.token.Sign(ctx, uid, hsm.ECDSA, buf)
+	results["SignBatch"] = c.token.SignBatch(ctx, uid, hsm.ECDSA, []hsm.SignItem{{Input: buf}})
+	_, results["MAC"] = c.token.MAC(ctx, uid, buf)
+	results["MACBatch"] = c.token.MACBatch(ctx, uid, []hsm.MACItem{{Message: buf}})
+	_, results["DecryptOAEP"] = c.token.DecryptOAEP(ctx, uid, crypto.SHA1, make([]byte, 256), nil)
+	_, results["PublicKey"] = c.token.PublicKey(ctx, uid)
+	if c.info.CanImport(hsm.AES256Blocks) {
+		_, results["UnwrapKey"] = c.token.UnwrapKey(ctx, c.newUID(), "", hsm.AES256Blocks, hsm.Wrapped{
+			By: uid, Hash: c.info.ImportHashes[0], Key: make([]byte, 384), Value: make([]byte, 40),
+		})
 	}
 	if c.needs(hsm.AES256GCM) {
 		results["Seal"] = c.token.Seal(ctx, uid, []hsm.SealItem{{AAD: buf}})

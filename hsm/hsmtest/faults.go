@@ -16,6 +16,13 @@ const (
 	MethodEncryptBlocks    Method = "EncryptBlocks"
 	MethodSeal             Method = "Seal"
 	MethodOpen             Method = "Open"
+	MethodSign             Method = "Sign"
+	MethodSignBatch        Method = "SignBatch"
+	MethodMAC              Method = "MAC"
+	MethodMACBatch         Method = "MACBatch"
+	MethodDecryptOAEP      Method = "DecryptOAEP"
+	MethodPublicKey        Method = "PublicKey"
+	MethodUnwrapKey        Method = "UnwrapKey"
 	MethodGenerateKey      Method = "GenerateKey"
 	MethodImportSessionKey Method = "ImportSessionKey"
 	MethodKeys             Method = "Keys"
@@ -32,7 +39,7 @@ type Call struct {
 	Method Method
 	Number int     // 1 for the first call of this method on the Faults
 	Key    hsm.UID // zero for methods that take none
-	Size   int     // bytes for EncryptBlocks and Random, items for Seal and Open, else 0
+	Size   int     // bytes for EncryptBlocks, Sign, MAC, DecryptOAEP and Random, items for batches, else 0
 }
 
 // Faults is a token whose calls fail, wait and are counted as a test says. Without

@@ -2,6 +2,7 @@ package hsmtest
 
 import (
 	"context"
+	"crypto"
 
 	"github.com/keyholt/keyholt/hsm"
 )
@@ -57,6 +58,76 @@ func (f *Faults) Open(ctx context.Context, key hsm.UID, items []hsm.OpenItem) er
 		}
 	}
 	return err
+}
+
+// SignBatch implements [hsm.Signer].
+func (f *Faults) SignBatch(ctx context.Context, key hsm.UID, scheme hsm.Scheme, items []hsm.SignItem) error {
+	err := f.do(ctx, MethodSignBatch, key, len(items), func() error { return f.inner.SignBatch(ctx, key, scheme, items) })
+	if err != nil {
+		for i := range items {
+			items[i].Signature, items[i].Err = nil, nil
+		}
+	}
+	return err
+}
+
+// MACBatch implements [hsm.MAC].
+func (f *Faults) MACBatch(ctx context.Context, key hsm.UID, items []hsm.MACItem) error {
+	err := f.do(ctx, MethodMACBatch, key, len(items), func() error { return f.inner.MACBatch(ctx, key, items) })
+	if err != nil {
+		for i := range items {
+			items[i].Tag, items[i].Err = nil, nil
+		}
+	}
+	return err
+}
+
+// bytes runs a call that returns bytes.
+func (f *Faults) bytes(ctx context.Context, m Method, key hsm.UID, size int, call func() ([]byte, error)) (out []byte, err error) {
+	err = f.do(ctx, m, key, size, func() (err error) {
+		out, err = call()
+		return err
+	})
+	if err != nil {
+		clear(out)
+		return nil, err
+	}
+	return out, nil
+}
+
+// Sign implements [hsm.Signer].
+func (f *Faults) Sign(ctx context.Context, key hsm.UID, scheme hsm.Scheme, input []byte) ([]byte, error) {
+	return f.bytes(ctx, MethodSign, key, len(input), func() ([]byte, error) { return f.inner.Sign(ctx, key, scheme, input) })
+}
+
+// MAC implements [hsm.MAC].
+func (f *Faults) MAC(ctx context.Context, key hsm.UID, message []byte) ([]byte, error) {
+	return f.bytes(ctx, MethodMAC, key, len(message), func() ([]byte, error) { return f.inner.MAC(ctx, key, message) })
+}
+
+// DecryptOAEP implements [hsm.Decrypter].
+func (f *Faults) DecryptOAEP(ctx context.Context, key hsm.UID, hash crypto.Hash, ciphertext, label []byte) ([]byte, error) {
+	return f.bytes(ctx, MethodDecryptOAEP, key, len(ciphertext), func() ([]byte, error) {
+		return f.inner.DecryptOAEP(ctx, key, hash, ciphertext, label)
+	})
+}
+
+// PublicKey implements [hsm.PublicKeys].
+func (f *Faults) PublicKey(ctx context.Context, key hsm.UID) ([]byte, error) {
+	return f.bytes(ctx, MethodPublicKey, key, 0, func() ([]byte, error) { return f.inner.PublicKey(ctx, key) })
+}
+
+// UnwrapKey implements [hsm.Importer].
+func (f *Faults) UnwrapKey(ctx context.Context, uid hsm.UID, label string, spec hsm.KeySpec, w hsm.Wrapped) (hsm.Object, error) {
+	var object hsm.Object
+	err := f.do(ctx, MethodUnwrapKey, uid, 0, func() (err error) {
+		object, err = f.inner.UnwrapKey(ctx, uid, label, spec, w)
+		return err
+	})
+	if err != nil {
+		return hsm.Object{}, err
+	}
+	return object, nil
 }
 
 // GenerateKey implements [hsm.Objects].

@@ -1,11 +1,10 @@
 package hsmtest
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/rand"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/keyholt/keyholt/hsm"
 )
@@ -25,6 +24,12 @@ type MemoryConfig struct {
 	NonceSize int
 	// Specs are the key specifications that the token supports; all if nil.
 	Specs []hsm.KeySpec
+	// RSAKeys are the RSA keys that the token generates; new ones if nil.
+	RSAKeys *RSAKeys
+	// NoOAEPSHA256: RSA-OAEP, also of imports, is limited to SHA-1 and empty labels.
+	NoOAEPSHA256 bool
+	// NoImport: UnwrapKey is unsupported, and so are the keys for it.
+	NoImport bool
 	// NoUsageSwitch: SetUsable is unsupported.
 	NoUsageSwitch bool
 	// NoLabelSwitch: SetLabel is unsupported.
@@ -43,15 +48,8 @@ type Memory struct {
 
 	mu      sync.RWMutex // held for reading while a key computes
 	objects map[hsm.UID]*memoryKey
-}
 
-// memoryKey is one key object. Its fields are guarded by Memory.mu.
-type memoryKey struct {
-	label  string
-	spec   hsm.KeySpec
-	usable bool
-	local  bool
-	block  cipher.Block
+	rsaMade atomic.Int64 // RSA keys generated
 }
 
 // NewMemory returns an empty token. It panics if the configuration contradicts
@@ -70,7 +68,10 @@ func NewMemory(cfg MemoryConfig) *Memory {
 		panic(fmt.Sprintf("hsmtest: NonceSize %d is neither 12 nor 16", cfg.NonceSize))
 	}
 	if cfg.Specs == nil {
-		cfg.Specs = []hsm.KeySpec{hsm.AES256Blocks, hsm.AES256GCM}
+		cfg.Specs = hsm.KeySpecs()
+	}
+	if cfg.NoImport {
+		cfg.Specs = slices.DeleteFunc(slices.Clone(cfg.Specs), isImport)
 	}
 	return &Memory{cfg: cfg, info: memoryInfo(cfg), objects: make(map[hsm.UID]*memoryKey)}
 }
@@ -90,8 +91,29 @@ func memoryInfo(cfg MemoryConfig) hsm.Info {
 		TokenNonces:   cfg.NonceSize != 0,
 		Specs:         cfg.Specs,
 	}
+	decrypts, imports := false, false
 	for _, spec := range cfg.Specs {
 		info.Mechanisms = append(info.Mechanisms, mechanisms(spec)...)
+		for _, scheme := range spec.Schemes() {
+			if !slices.Contains(info.Schemes, scheme) {
+				info.Schemes = append(info.Schemes, scheme)
+			}
+		}
+		decrypts = decrypts || spec.Usage() == hsm.UsageDecrypt
+		imports = imports || spec.Usage() == hsm.UsageImport
+	}
+	slices.Sort(info.Mechanisms)
+	info.Mechanisms = slices.Compact(info.Mechanisms)
+	hashes := hsm.OAEPHashes()
+	if cfg.NoOAEPSHA256 {
+		hashes = hashes[:1]
+	}
+	if decrypts {
+		info.OAEP, info.OAEPLabels = hashes, !cfg.NoOAEPSHA256
+	}
+	if imports {
+		info.ImportHashes = hashes
+		info.Imports = slices.DeleteFunc(slices.Clone(cfg.Specs), isImport)
 	}
 	limit := func(missing bool, name, detail string) {
 		if missing {
@@ -105,13 +127,28 @@ func memoryInfo(cfg MemoryConfig) hsm.Info {
 	return info
 }
 
+func isImport(spec hsm.KeySpec) bool { return spec.Usage() == hsm.UsageImport }
+
 // mechanisms names what a key of the specification may do.
 func mechanisms(spec hsm.KeySpec) []string {
-	switch spec {
-	case hsm.AES256Blocks:
+	switch spec.Usage() {
+	case hsm.UsageBlocks:
 		return []string{"CKM_AES_ECB"}
-	case hsm.AES256GCM:
+	case hsm.UsageGCM:
 		return []string{"CKM_AES_GCM"}
+	case hsm.UsageMAC:
+		return []string{fmt.Sprintf("CKM_SHA%d_HMAC", 8*spec.Size())}
+	case hsm.UsageDecrypt, hsm.UsageImport:
+		return []string{"CKM_RSA_PKCS_OAEP"}
+	case hsm.UsageSign:
+		switch {
+		case spec.IsRSA():
+			return []string{"CKM_RSA_PKCS", "CKM_RSA_PKCS_PSS"}
+		case spec == hsm.Ed25519:
+			return []string{"CKM_EDDSA"}
+		default:
+			return []string{"CKM_ECDSA"}
+		}
 	default:
 		return nil
 	}
@@ -122,26 +159,41 @@ func (m *Memory) Open() *MemoryToken {
 	return &MemoryToken{memory: m, sessionKeys: make(map[hsm.UID]*memoryKey)}
 }
 
-// newMemoryKey makes a key of a known value.
-func newMemoryKey(label string, spec hsm.KeySpec, value []byte, local bool) (*memoryKey, error) {
-	block, err := aes.NewCipher(value)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", hsm.ErrArgument, err)
-	}
-	return &memoryKey{label: label, spec: spec, usable: true, local: local, block: block}, nil
-}
-
 // object reports a key as the token describes it. The caller holds m.mu.
 func (m *Memory) object(uid hsm.UID, k *memoryKey) hsm.Object {
 	o := hsm.Object{
 		UID: uid, Label: k.label, Spec: k.spec, Usable: k.usable,
 		Sensitive: true, AlwaysSensitive: k.local, NeverExtractable: k.local, Local: k.local,
 		Modifiable: true,
+		Attributes: hsm.Attributes{
+			Sensitive: hsm.ReportedTrue, Extractable: hsm.ReportedFalse, Modifiable: hsm.ReportedTrue,
+			Copyable: hsm.ReportedFalse, Private: hsm.ReportedTrue,
+			Local: hsm.ReportOf(k.local), AlwaysSensitive: hsm.ReportOf(k.local), NeverExtractable: hsm.ReportOf(k.local),
+		},
+	}
+	if k.local {
+		o.Attributes.KeyGenMechanism = generationMechanism(k.spec)
 	}
 	if !m.cfg.NoAllowedMechanisms {
 		o.Mechanisms = mechanisms(k.spec)
 	}
 	return o
+}
+
+// generationMechanism names how keys of the specification are made.
+func generationMechanism(spec hsm.KeySpec) string {
+	switch {
+	case spec.IsRSA():
+		return "CKM_RSA_PKCS_KEY_PAIR_GEN"
+	case spec == hsm.Ed25519:
+		return "CKM_EC_EDWARDS_KEY_PAIR_GEN"
+	case spec.IsPair():
+		return "CKM_EC_KEY_PAIR_GEN"
+	case spec.Usage() == hsm.UsageMAC:
+		return "CKM_GENERIC_SECRET_KEY_GEN"
+	default:
+		return "CKM_AES_KEY_GEN"
+	}
 }
 
 // The methods that follow change the token behind the back of whoever has it
@@ -179,18 +231,17 @@ func (m *Memory) TamperSwap(a, b hsm.UID) error {
 
 // TamperValue replaces an object by a new key of the same UID, label and specification.
 func (m *Memory) TamperValue(uid hsm.UID) error {
-	value := make([]byte, 32)
-	rand.Read(value)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old, ok := m.objects[uid]
 	if !ok {
 		return hsm.ErrKeyNotFound
 	}
-	k, err := newMemoryKey(old.label, old.spec, value, old.local)
+	k, err := generateMemoryKey(old.label, old.spec, generateRSA)
 	if err != nil {
 		return err
 	}
+	k.local = old.local
 	k.usable = old.usable
 	m.objects[uid] = k
 	return nil

@@ -22,14 +22,20 @@ func TestMemoryContract(t *testing.T) {
 		"TokenNonces16":       {NonceSize: 16},
 		"ShortBlocks":         {MaxBlockBytes: 32},
 		"NoGCM":               {Specs: []hsm.KeySpec{hsm.AES256Blocks}},
+		"NoImport":            {NoImport: true},
+		"OAEPSHA1":            {NoOAEPSHA256: true},
+		"NoRSA":               {Specs: []hsm.KeySpec{hsm.AES256Blocks, hsm.ECDSAP256, hsm.Ed25519, hsm.HMACSHA384}},
 	}
+	var keys hsmtest.RSAKeys
 	for name, cfg := range configs {
+		cfg.RSAKeys = &keys
 		t.Run(name, func(t *testing.T) {
 			hsmtest.Run(t, func(testing.TB) hsmtest.Fixture {
 				memory := hsmtest.NewMemory(cfg)
 				return hsmtest.Fixture{
-					Token:   memory.Open(),
-					Another: func(testing.TB) hsm.Token { return memory.Open() },
+					Token:    memory.Open(),
+					Another:  func(testing.TB) hsm.Token { return memory.Open() },
+					AllSizes: name == "Full",
 				}
 			})
 		})
@@ -38,8 +44,9 @@ func TestMemoryContract(t *testing.T) {
 
 // TestFaultsContract: a wrapper without rules changes nothing.
 func TestFaultsContract(t *testing.T) {
+	var keys hsmtest.RSAKeys
 	hsmtest.Run(t, func(testing.TB) hsmtest.Fixture {
-		memory := hsmtest.NewMemory(hsmtest.MemoryConfig{})
+		memory := hsmtest.NewMemory(hsmtest.MemoryConfig{RSAKeys: &keys})
 		return hsmtest.Fixture{
 			Token:   hsmtest.NewFaults(memory.Open()),
 			Another: func(testing.TB) hsm.Token { return memory.Open() },

@@ -5,7 +5,6 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -41,11 +40,7 @@ func (t *MemoryToken) enter(ctx context.Context) error {
 
 // Info implements [hsm.Token].
 func (t *MemoryToken) Info() hsm.Info {
-	info := t.memory.info
-	info.Mechanisms = slices.Clone(info.Mechanisms)
-	info.Specs = slices.Clone(info.Specs)
-	info.Limitations = slices.Clone(info.Limitations)
-	return info
+	return t.memory.info.Clone()
 }
 
 // Check implements [hsm.Token].
@@ -137,7 +132,7 @@ func (t *MemoryToken) Seal(ctx context.Context, key hsm.UID, items []hsm.SealIte
 	for i := range items {
 		items[i].Nonce, items[i].Sealed, items[i].Err = nil, nil, nil
 	}
-	err := t.eachItem(ctx, key, len(items), func(k *memoryKey, i int) {
+	err := t.eachItem(ctx, key, len(items), isSpec(hsm.AES256GCM), func(k *memoryKey, i int) {
 		item := &items[i]
 		if len(item.AAD) == 0 {
 			item.Err = fmt.Errorf("%w: empty additional authenticated data", hsm.ErrArgument)
@@ -166,7 +161,7 @@ func (t *MemoryToken) Open(ctx context.Context, key hsm.UID, items []hsm.OpenIte
 	for i := range items {
 		items[i].Plaintext, items[i].Err = nil, nil
 	}
-	err := t.eachItem(ctx, key, len(items), func(k *memoryKey, i int) {
+	err := t.eachItem(ctx, key, len(items), isSpec(hsm.AES256GCM), func(k *memoryKey, i int) {
 		item := &items[i]
 		if n := len(item.Nonce); n != 12 && n != 16 {
 			item.Err = fmt.Errorf("%w: a nonce of %d bytes", hsm.ErrArgument, n)
@@ -197,8 +192,18 @@ func (t *MemoryToken) Open(ctx context.Context, key hsm.UID, items []hsm.OpenIte
 	return err
 }
 
-// eachItem runs op for items 0 to n-1 under a GCM key, one crossing per item.
-func (t *MemoryToken) eachItem(ctx context.Context, key hsm.UID, n int, op func(k *memoryKey, i int)) error {
+// isSpec is a check that a key is of one specification.
+func isSpec(want hsm.KeySpec) func(hsm.KeySpec) error {
+	return func(spec hsm.KeySpec) error {
+		if spec != want {
+			return fmt.Errorf("%w: no %s key", hsm.ErrKeyNotPermitted, want)
+		}
+		return nil
+	}
+}
+
+// eachItem runs op for items 0 to n-1 under a key that passes check, one crossing per item.
+func (t *MemoryToken) eachItem(ctx context.Context, key hsm.UID, n int, check func(hsm.KeySpec) error, op func(k *memoryKey, i int)) error {
 	if n == 0 {
 		return fmt.Errorf("%w: no items", hsm.ErrArgument)
 	}
@@ -210,19 +215,25 @@ func (t *MemoryToken) eachItem(ctx context.Context, key hsm.UID, n int, op func(
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := t.oneItem(key, i, op); err != nil {
+		if err := t.oneItem(key, i, check, op); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *MemoryToken) oneItem(key hsm.UID, i int, op func(k *memoryKey, i int)) error {
+func (t *MemoryToken) oneItem(key hsm.UID, i int, check func(hsm.KeySpec) error, op func(k *memoryKey, i int)) error {
 	t.memory.mu.RLock()
 	defer t.memory.mu.RUnlock()
-	k, err := t.use(key, hsm.AES256GCM)
+	k, err := t.find(key)
 	if err != nil {
 		return err
+	}
+	if err := check(k.spec); err != nil {
+		return err
+	}
+	if !k.usable {
+		return fmt.Errorf("%w: %s", hsm.ErrKeyNotPermitted, key)
 	}
 	op(k, i)
 	return nil
@@ -237,10 +248,7 @@ func (t *MemoryToken) GenerateKey(ctx context.Context, uid hsm.UID, label string
 		return hsm.Object{}, err
 	}
 	defer t.mu.RUnlock()
-	value := make([]byte, 32)
-	rand.Read(value)
-	k, err := newMemoryKey(label, spec, value, true)
-	clear(value)
+	k, err := t.memory.generate(label, spec)
 	if err != nil {
 		return hsm.Object{}, err
 	}
@@ -255,7 +263,7 @@ func (t *MemoryToken) GenerateKey(ctx context.Context, uid hsm.UID, label string
 
 // checkSpec tells a specification that does not exist from one that this token lacks.
 func (t *MemoryToken) checkSpec(spec hsm.KeySpec) error {
-	if mechanisms(spec) == nil {
+	if !spec.Valid() {
 		return fmt.Errorf("%w: key specification %d", hsm.ErrArgument, spec)
 	}
 	if !t.memory.info.Supports(spec) {
@@ -266,11 +274,14 @@ func (t *MemoryToken) checkSpec(spec hsm.KeySpec) error {
 
 // ImportSessionKey implements [hsm.Objects].
 func (t *MemoryToken) ImportSessionKey(ctx context.Context, uid hsm.UID, spec hsm.KeySpec, value []byte) error {
-	if len(value) != 32 {
-		return fmt.Errorf("%w: a key of %d bytes", hsm.ErrArgument, len(value))
-	}
 	if err := t.checkSpec(spec); err != nil {
 		return err
+	}
+	if spec.IsPair() {
+		return fmt.Errorf("%w: session keys of %s", hsm.ErrUnsupported, spec)
+	}
+	if len(value) != spec.Size() {
+		return fmt.Errorf("%w: a key of %d bytes", hsm.ErrArgument, len(value))
 	}
 	if t.memory.cfg.NoSessionKeys {
 		return fmt.Errorf("%w: session keys", hsm.ErrUnsupported)
@@ -279,7 +290,7 @@ func (t *MemoryToken) ImportSessionKey(ctx context.Context, uid hsm.UID, spec hs
 		return err
 	}
 	defer t.mu.RUnlock()
-	k, err := newMemoryKey("", spec, value, false)
+	k, err := newMemoryKey("", spec, value)
 	if err != nil {
 		return err
 	}

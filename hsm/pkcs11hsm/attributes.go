@@ -11,74 +11,6 @@ import (
 	"github.com/keyholt/keyholt/hsm"
 )
 
-// keyBytes is the size of every key that is made: AES-256.
-const keyBytes = 32
-
-// specMechanism is the one mechanism that a key of the specification may do.
-func specMechanism(spec hsm.KeySpec) (mechanism uint, ok bool) {
-	switch spec {
-	case hsm.AES256Blocks:
-		return pkcs11.CKM_AES_ECB, true
-	case hsm.AES256GCM:
-		return pkcs11.CKM_AES_GCM, true
-	default:
-		return 0, false
-	}
-}
-
-// dialect says which attributes a module takes in a template. Modules reject what
-// they do not know instead of passing it over.
-type dialect struct {
-	allowedMechanisms bool // CKA_ALLOWED_MECHANISMS
-	copyable          bool // CKA_COPYABLE
-}
-
-// keyTemplate is what every key of the specification has, generated or imported:
-// all that it may do, and that it may do nothing else. CKA_MODIFIABLE stays true,
-// because turning the usage off needs it.
-func (d dialect) keyTemplate(spec hsm.KeySpec, uid hsm.UID, label string, token bool) []*pkcs11.Attribute {
-	mechanism, _ := specMechanism(spec)
-	template := []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, token),
-		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, uid[:]),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
-		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, true),
-		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, spec == hsm.AES256GCM),
-		pkcs11.NewAttribute(pkcs11.CKA_SIGN, false),
-		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, false),
-		pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),
-		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),
-		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false),
-	}
-	if d.copyable {
-		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_COPYABLE, false))
-	}
-	if d.allowedMechanisms {
-		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, ulongBytes(mechanism)))
-	}
-	return template
-}
-
-// generateTemplate is keyTemplate for C_GenerateKey.
-func (d dialect) generateTemplate(spec hsm.KeySpec, uid hsm.UID, label string, token bool) []*pkcs11.Attribute {
-	return append(d.keyTemplate(spec, uid, label, token), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, keyBytes))
-}
-
-// usageTemplate turns the usage attributes of the specification on or off.
-func usageTemplate(spec hsm.KeySpec, usable bool) []*pkcs11.Attribute {
-	template := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, usable)}
-	if spec == hsm.AES256GCM {
-		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, usable))
-	}
-	return template
-}
-
 // ulongSize is sizeof(CK_ULONG): a C unsigned long, the size of a pointer on every
 // Unix.
 const ulongSize = int(unsafe.Sizeof(uintptr(0)))
@@ -103,13 +35,56 @@ func ulongs(b []byte) []uint {
 // does not give is absent.
 type attributeSet map[uint][]byte
 
-// objectAttributes are those that attributeSet.object needs.
-var objectAttributes = []uint{
-	pkcs11.CKA_ID, pkcs11.CKA_LABEL, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_VALUE_LEN,
-	pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE, pkcs11.CKA_ALWAYS_SENSITIVE, pkcs11.CKA_NEVER_EXTRACTABLE,
-	pkcs11.CKA_LOCAL, pkcs11.CKA_MODIFIABLE, pkcs11.CKA_COPYABLE, pkcs11.CKA_ALLOWED_MECHANISMS,
-	pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT, pkcs11.CKA_SIGN, pkcs11.CKA_VERIFY,
-	pkcs11.CKA_WRAP, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE,
+// Attributes are read class by class: modules fail a whole call for one that an object of
+// its class or type does not have.
+var (
+	// classAttributes tell what an object is.
+	classAttributes = []uint{pkcs11.CKA_CLASS, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_ID}
+
+	// protection is what secret and private keys have alike.
+	protection = []uint{
+		pkcs11.CKA_LABEL, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE, pkcs11.CKA_ALWAYS_SENSITIVE, pkcs11.CKA_NEVER_EXTRACTABLE,
+		pkcs11.CKA_LOCAL, pkcs11.CKA_MODIFIABLE, pkcs11.CKA_PRIVATE, pkcs11.CKA_KEY_GEN_MECHANISM,
+		pkcs11.CKA_COPYABLE, pkcs11.CKA_ALLOWED_MECHANISMS,
+	}
+	secretUsage = []uint{
+		pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT, pkcs11.CKA_SIGN, pkcs11.CKA_VERIFY, pkcs11.CKA_WRAP, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE,
+	}
+	privateUsage = []uint{pkcs11.CKA_DECRYPT, pkcs11.CKA_SIGN, pkcs11.CKA_SIGN_RECOVER, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE}
+	publicUsage  = []uint{pkcs11.CKA_ENCRYPT, pkcs11.CKA_VERIFY, pkcs11.CKA_VERIFY_RECOVER, pkcs11.CKA_WRAP}
+
+	secretAttributes = slices.Concat(protection, secretUsage, []uint{pkcs11.CKA_VALUE_LEN})
+)
+
+// attributesOf lists what is read of an object of the class and key type; nil if it is no
+// key.
+func attributesOf(class, keyType uint) []uint {
+	rsa := []uint{pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT}
+	switch class {
+	case pkcs11.CKO_SECRET_KEY:
+		return secretAttributes
+	case pkcs11.CKO_PRIVATE_KEY:
+		switch keyType {
+		case pkcs11.CKK_RSA:
+			return slices.Concat(protection, privateUsage, rsa)
+		case pkcs11.CKK_EC, ckkECEdwards:
+			return slices.Concat(protection, privateUsage, []uint{pkcs11.CKA_EC_PARAMS})
+		default:
+			return slices.Concat(protection, privateUsage)
+		}
+	case pkcs11.CKO_PUBLIC_KEY:
+		common := slices.Concat([]uint{pkcs11.CKA_LABEL}, publicUsage)
+		switch keyType {
+		case pkcs11.CKK_RSA:
+			return append(common, rsa...)
+		case pkcs11.CKK_EC, ckkECEdwards:
+			return append(common, pkcs11.CKA_EC_PARAMS, pkcs11.CKA_EC_POINT)
+		default:
+			return common
+		}
+	default:
+		return nil
+	}
 }
 
 func (a attributeSet) is(attribute uint) bool {
@@ -133,57 +108,73 @@ func (a attributeSet) uid() (hsm.UID, bool) {
 	return hsm.UID(id), true
 }
 
-// spec recognises an object that was made to one of our specifications: an AES-256
-// key that may do nothing beyond the specification. Without a list of mechanisms
-// the usage attributes must tell, which they cannot when they are off.
-func (a attributeSet) spec() hsm.KeySpec {
-	keyType, ok := a.ulong(pkcs11.CKA_KEY_TYPE)
-	if length, known := a.ulong(pkcs11.CKA_VALUE_LEN); !ok || keyType != pkcs11.CKK_AES || known && length != keyBytes {
-		return 0
-	}
-	for _, foreign := range []uint{pkcs11.CKA_SIGN, pkcs11.CKA_VERIFY, pkcs11.CKA_WRAP, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE} {
-		if a.is(foreign) {
-			return 0
+// usage lists the usage attributes that are on, of a secret or private key.
+func (a attributeSet) usage() (on []uint) {
+	for _, attribute := range slices.Concat(secretUsage, []uint{pkcs11.CKA_SIGN_RECOVER, pkcs11.CKA_VERIFY_RECOVER}) {
+		if a.is(attribute) {
+			on = append(on, attribute)
 		}
 	}
-	mechanisms := ulongs(a[pkcs11.CKA_ALLOWED_MECHANISMS])
-	encrypt, decrypt := a.is(pkcs11.CKA_ENCRYPT), a.is(pkcs11.CKA_DECRYPT)
-	switch {
-	case len(mechanisms) > 1:
-		return 0
-	case len(mechanisms) == 1 && mechanisms[0] == pkcs11.CKM_AES_ECB && !decrypt:
-		return hsm.AES256Blocks
-	case len(mechanisms) == 1 && mechanisms[0] == pkcs11.CKM_AES_GCM:
-		return hsm.AES256GCM
-	case len(mechanisms) == 0 && encrypt && !decrypt:
-		return hsm.AES256Blocks
-	case len(mechanisms) == 0 && encrypt && decrypt:
-		return hsm.AES256GCM
-	default:
-		return 0
-	}
+	return on
 }
 
-// object is the report of the object with the given UID.
-func (a attributeSet) object(uid hsm.UID) hsm.Object {
+// spec recognises a secret or private key that was made to one of our specifications.
+// Where all usage attributes are off several may match: then the public key of the pair,
+// which may be nil, tells.
+func (a attributeSet) spec(public attributeSet) hsm.KeySpec {
+	var matching []hsm.KeySpec
+	for _, spec := range hsm.KeySpecs() {
+		if a.matches(spec) {
+			matching = append(matching, spec)
+		}
+	}
+	if len(matching) > 1 {
+		matching = slices.DeleteFunc(matching, func(spec hsm.KeySpec) bool {
+			kind, _ := kindOf(spec)
+			return !public.is(kind.public)
+		})
+	}
+	if len(matching) != 1 {
+		return 0
+	}
+	return matching[0]
+}
+
+// report is what the token says of a Boolean attribute.
+func (a attributeSet) report(attribute uint) hsm.Report {
+	if len(a[attribute]) == 0 {
+		return hsm.NotReported
+	}
+	return hsm.ReportOf(a.is(attribute))
+}
+
+// object is the report of a secret or private key of the given UID and specification.
+func (a attributeSet) object(uid hsm.UID, spec hsm.KeySpec) hsm.Object {
 	o := hsm.Object{
 		UID:              uid,
 		Label:            string(a[pkcs11.CKA_LABEL]),
-		Spec:             a.spec(),
-		Usable:           a.is(pkcs11.CKA_ENCRYPT),
+		Spec:             spec,
+		Usable:           a.usable(spec),
 		Sensitive:        a.is(pkcs11.CKA_SENSITIVE),
 		Extractable:      a.is(pkcs11.CKA_EXTRACTABLE),
 		AlwaysSensitive:  a.is(pkcs11.CKA_ALWAYS_SENSITIVE),
 		NeverExtractable: a.is(pkcs11.CKA_NEVER_EXTRACTABLE),
 		Local:            a.is(pkcs11.CKA_LOCAL),
 		Modifiable:       a.is(pkcs11.CKA_MODIFIABLE),
-		Copyable:         true,
+		Copyable:         a.report(pkcs11.CKA_COPYABLE) != hsm.ReportedFalse,
+		Attributes: hsm.Attributes{
+			Local:            a.report(pkcs11.CKA_LOCAL),
+			Sensitive:        a.report(pkcs11.CKA_SENSITIVE),
+			AlwaysSensitive:  a.report(pkcs11.CKA_ALWAYS_SENSITIVE),
+			Extractable:      a.report(pkcs11.CKA_EXTRACTABLE),
+			NeverExtractable: a.report(pkcs11.CKA_NEVER_EXTRACTABLE),
+			Modifiable:       a.report(pkcs11.CKA_MODIFIABLE),
+			Copyable:         a.report(pkcs11.CKA_COPYABLE),
+			Private:          a.report(pkcs11.CKA_PRIVATE),
+		},
 	}
-	if o.Spec == hsm.AES256GCM {
-		o.Usable = o.Usable && a.is(pkcs11.CKA_DECRYPT)
-	}
-	if v, ok := a[pkcs11.CKA_COPYABLE]; ok && len(v) > 0 {
-		o.Copyable = v[0] != 0
+	if m, ok := a.ulong(pkcs11.CKA_KEY_GEN_MECHANISM); ok && m != pkcs11.CK_UNAVAILABLE_INFORMATION {
+		o.Attributes.KeyGenMechanism = mechanismName(m)
 	}
 	for _, m := range ulongs(a[pkcs11.CKA_ALLOWED_MECHANISMS]) {
 		o.Mechanisms = append(o.Mechanisms, mechanismName(m))
@@ -191,22 +182,56 @@ func (a attributeSet) object(uid hsm.UID) hsm.Object {
 	return o
 }
 
-// weaknesses names what is weaker in a generated object than was asked for. CKA_LOCAL
-// is not looked at: NSS says false of every token object, those it generated too.
+// usable reports whether the usage attributes of the specification are all on; of a key of
+// none, whether any is.
+func (a attributeSet) usable(spec hsm.KeySpec) bool {
+	kind, ok := kindOf(spec)
+	if !ok {
+		return len(a.usage()) > 0
+	}
+	return !slices.ContainsFunc(kind.usage, func(attribute uint) bool { return !a.is(attribute) })
+}
+
+// weaknesses names what is weaker in a generated key than was asked for. CKA_LOCAL is not
+// looked at: NSS says false of every token object, those it generated too.
 func (a attributeSet) weaknesses(d dialect, spec hsm.KeySpec) string {
-	var found []string
+	found := a.exposures(d, spec)
 	report := func(bad bool, what string) {
 		if bad {
 			found = append(found, what)
 		}
 	}
-	report(!a.is(pkcs11.CKA_SENSITIVE), "not CKA_SENSITIVE")
-	report(a.is(pkcs11.CKA_EXTRACTABLE), "CKA_EXTRACTABLE")
 	report(!a.is(pkcs11.CKA_ALWAYS_SENSITIVE), "not CKA_ALWAYS_SENSITIVE")
 	report(!a.is(pkcs11.CKA_NEVER_EXTRACTABLE), "not CKA_NEVER_EXTRACTABLE")
-	report(a.spec() != spec, "usage beyond "+spec.String())
-	if mechanism, _ := specMechanism(spec); d.allowedMechanisms {
-		report(!slices.Equal(ulongs(a[pkcs11.CKA_ALLOWED_MECHANISMS]), []uint{mechanism}), "CKA_ALLOWED_MECHANISMS not kept")
+	report(spec.IsRSA() && !slices.Equal(trimZeros(a[pkcs11.CKA_PUBLIC_EXPONENT]), publicExponent), "another CKA_PUBLIC_EXPONENT")
+	return strings.Join(found, ", ")
+}
+
+// importWeaknesses names what is weaker in an imported key than was asked for, or says
+// that it was not imported.
+func (a attributeSet) importWeaknesses(d dialect, spec hsm.KeySpec) string {
+	found := a.exposures(d, spec)
+	if a.is(pkcs11.CKA_LOCAL) {
+		found = append(found, "CKA_LOCAL")
 	}
 	return strings.Join(found, ", ")
+}
+
+// exposures are the weaknesses that count whatever a key's origin.
+func (a attributeSet) exposures(d dialect, spec hsm.KeySpec) (found []string) {
+	report := func(bad bool, what string) {
+		if bad {
+			found = append(found, what)
+		}
+	}
+	report(!a.is(pkcs11.CKA_PRIVATE), "not CKA_PRIVATE")
+	report(!a.is(pkcs11.CKA_SENSITIVE), "not CKA_SENSITIVE")
+	report(a.is(pkcs11.CKA_EXTRACTABLE), "CKA_EXTRACTABLE")
+	report(!a.matches(spec), "usage beyond "+spec.String())
+	if d.allowedMechanisms {
+		got, want := ulongs(a[pkcs11.CKA_ALLOWED_MECHANISMS]), d.mechanisms(spec)
+		slices.Sort(got)
+		report(!slices.Equal(got, want), "CKA_ALLOWED_MECHANISMS not kept")
+	}
+	return found
 }

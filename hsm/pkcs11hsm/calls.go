@@ -7,19 +7,25 @@ import (
 )
 
 // callCounters are what hsm.Calls is read from.
-type callCounters struct{ encryptBlocks, seal, open, random atomic.Uint64 }
+type callCounters struct {
+	encryptBlocks, seal, open, sign, mac, decryptOAEP, random atomic.Uint64
+}
 
-// countGCM counts the operations of a crossing with n items: those that are done, and
+// operations is how many operations a crossing with n items was: those that are done, and
 // after an error the one that had it.
-func (c *callCounters) countGCM(opens bool, done, n int, err error) {
+func operations(done, n int, err error) uint64 {
 	if err != nil {
 		done = min(done+1, n)
 	}
-	operations := uint64(done)
+	return uint64(done) //nolint:gosec // not negative
+}
+
+// countGCM counts the operations of a crossing with n items.
+func (c *callCounters) countGCM(opens bool, done, n int, err error) {
 	if opens {
-		c.open.Add(operations)
+		c.open.Add(operations(done, n, err))
 	} else {
-		c.seal.Add(operations)
+		c.seal.Add(operations(done, n, err))
 	}
 }
 
@@ -29,6 +35,9 @@ func (t *Token) Calls() hsm.Calls {
 		EncryptBlocks: t.calls.encryptBlocks.Load(),
 		Seal:          t.calls.seal.Load(),
 		Open:          t.calls.open.Load(),
+		Sign:          t.calls.sign.Load(),
+		MAC:           t.calls.mac.Load(),
+		DecryptOAEP:   t.calls.decryptOAEP.Load(),
 		Random:        t.calls.random.Load(),
 	}
 }

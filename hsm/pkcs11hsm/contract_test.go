@@ -14,8 +14,9 @@ func TestSoftHSMContract(t *testing.T) {
 	hsmtest.Run(t, func(t testing.TB) hsmtest.Fixture {
 		token := softhsmtest.New(t)
 		return hsmtest.Fixture{
-			Token:   token.Open(t),
-			Another: func(t testing.TB) hsm.Token { return token.Open(t) },
+			Token:    token.Open(t),
+			Another:  func(t testing.TB) hsm.Token { return token.Open(t) },
+			AllSizes: true,
 		}
 	})
 }
@@ -28,8 +29,9 @@ func TestSoftHSMContractShortBlocks(t *testing.T) {
 		cfg := token.Config()
 		cfg.MaxBlockBytes, cfg.Sessions = 32, 2
 		return hsmtest.Fixture{
-			Token:   token.OpenWith(t, cfg),
-			Another: func(t testing.TB) hsm.Token { return token.OpenWith(t, cfg) },
+			Token:      token.OpenWith(t, cfg),
+			Another:    func(t testing.TB) hsm.Token { return token.OpenWith(t, cfg) },
+			WithoutRSA: true,
 		}
 	})
 }

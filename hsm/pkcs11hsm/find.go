@@ -1,6 +1,8 @@
 package pkcs11hsm
 
 import (
+	"maps"
+
 	"github.com/miekg/pkcs11"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -80,18 +82,12 @@ func (q search) read(h objectHandle, wanted []uint) (attributeSet, error) {
 	return set, nil
 }
 
-// found is one key object of the token.
-type found struct {
-	handle     objectHandle
-	attributes attributeSet
-}
-
-// keys reads the token's secret keys: those with the UID, or all with a CKA_ID that
-// could be a UID. An object that is destroyed meanwhile is left out. Private objects
-// are invisible without a login, so the answer counts only if there is one at the
-// end: then it was there all the time, because nobody logs in while the caller holds
+// keys reads the token's keys: those with the UID, of which there is one or none, or all
+// with a CKA_ID that could be a UID. An object that is destroyed meanwhile is left out.
+// Private objects are invisible without a login, so the answer counts only if there is one
+// at the end: then it was there all the time, because nobody logs in while the caller holds
 // module.calls. A key that seems to be missing must not be taken for one that is.
-func (q search) keys(uid *hsm.UID) ([]found, error) {
+func (q search) keys(uid *hsm.UID) ([]*group, error) {
 	keys, err := q.visibleKeys(uid)
 	if err != nil {
 		return nil, err
@@ -109,11 +105,19 @@ func (q search) keys(uid *hsm.UID) ([]found, error) {
 	return keys, nil
 }
 
-func (q search) visibleKeys(uid *hsm.UID) ([]found, error) {
-	template := []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+// key is the group of one UID; nil if the token holds no object with it.
+func (q search) key(uid hsm.UID) (*group, error) {
+	keys, err := q.keys(&uid)
+	if err != nil || len(keys) == 0 {
+		return nil, err
 	}
+	return keys[0], nil
+}
+
+// visibleKeys searches once for objects of every class: a search costs the token as much
+// as it holds objects.
+func (q search) visibleKeys(uid *hsm.UID) ([]*group, error) {
+	template := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true)}
 	if uid != nil {
 		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_ID, uid[:]))
 	}
@@ -121,29 +125,56 @@ func (q search) visibleKeys(uid *hsm.UID) ([]found, error) {
 	if err != nil {
 		return nil, err
 	}
-	var keys []found
+	var keys []*group
+	byUID := make(map[hsm.UID]*group)
 	for _, h := range handles {
-		attributes, err := q.attributes(h, objectAttributes)
-		if c, ok := classOf(err); ok && c == classHandle {
+		f, ok, err := q.identify(h)
+		if c, is := classOf(err); is && c == classHandle {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if _, ok := attributes.uid(); ok {
-			keys = append(keys, found{h, attributes})
+		if !ok {
+			continue
 		}
+		id, _ := f.attributes.uid()
+		if byUID[id] == nil {
+			byUID[id] = &group{uid: id}
+			keys = append(keys, byUID[id])
+		}
+		byUID[id].add(f)
 	}
 	return keys, nil
 }
 
+// identify reads what is needed of an object; ok is false if it is no key with a UID.
+func (q search) identify(h objectHandle) (f found, ok bool, err error) {
+	set, err := q.attributes(h, classAttributes)
+	if err != nil {
+		return found{}, false, err
+	}
+	class, _ := set.ulong(pkcs11.CKA_CLASS)
+	keyType, typed := set.ulong(pkcs11.CKA_KEY_TYPE)
+	wanted := attributesOf(class, keyType)
+	if _, ok := set.uid(); !ok || !typed || wanted == nil {
+		return found{}, false, nil
+	}
+	more, err := q.attributes(h, wanted)
+	if err != nil {
+		return found{}, false, err
+	}
+	maps.Copy(more, set)
+	return found{handle: h, class: class, attributes: more}, true, nil
+}
+
 // find implements finder.
 func (q search) find(uid hsm.UID) (keyHandle, bool, error) {
-	keys, err := q.keys(&uid)
-	if err != nil || len(keys) == 0 {
+	key, err := q.key(uid)
+	if err != nil || key == nil {
 		return keyHandle{}, false, err
 	}
-	return tabulate(keys)[uid], true, nil
+	return key.keyHandle(), true, nil
 }
 
 // enumerate implements finder.
@@ -153,12 +184,10 @@ func (q search) enumerate() (map[hsm.UID]keyHandle, error) {
 }
 
 // tabulate makes the hot path's table of what was found.
-func tabulate(keys []found) map[hsm.UID]keyHandle {
+func tabulate(keys []*group) map[hsm.UID]keyHandle {
 	table := make(map[hsm.UID]keyHandle, len(keys))
 	for _, k := range keys {
-		uid, _ := k.attributes.uid()
-		_, twice := table[uid]
-		table[uid] = keyHandle{handle: k.handle, spec: k.attributes.spec(), ambiguous: twice}
+		table[k.uid] = k.keyHandle()
 	}
 	return table
 }

@@ -17,12 +17,13 @@ const (
 	maxMisses = 256
 )
 
-// keyHandle is one key object as the hot path needs it.
+// keyHandle is one key as the hot path needs it.
 type keyHandle struct {
-	handle     objectHandle
+	handle     objectHandle // of the secret or private key; 0 if there is none
+	public     objectHandle // of the public key of a pair; 0 if there is none
 	spec       hsm.KeySpec
 	sessionKey bool // gone with the anchor session
-	ambiguous  bool // several objects have this UID
+	ambiguous  bool // objects have this UID that are not one key
 }
 
 // finder searches the token. Its calls are made with a session of the caller's.

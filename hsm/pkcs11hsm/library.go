@@ -13,6 +13,8 @@ package pkcs11hsm
 #cgo nocallback kh_encrypt_blocks
 #cgo noescape kh_gcm
 #cgo nocallback kh_gcm
+#cgo noescape kh_run
+#cgo nocallback kh_run
 #include <stdlib.h>
 #include "shim.h"
 */
@@ -39,6 +41,13 @@ type (
 
 // gcmItem is one GCM operation as the shim takes it: offsets into two flat buffers.
 type gcmItem = C.kh_gcm_item
+
+type (
+	// flatItem is one signature, tag or decryption as the shim takes it.
+	flatItem = C.kh_item
+	// flatMechanism is a mechanism as the shim takes it.
+	flatMechanism = C.kh_mechanism
+)
 
 // loadLibrary loads the module at path. It is never unloaded: many modules cannot be.
 func loadLibrary(path string) (*library, error) {
@@ -98,6 +107,16 @@ func (l *library) gcm(s sessionHandle, key objectHandle, open, noNonce bool, in,
 	return newCrossing(r, "C_EncryptInit", "C_Encrypt")
 }
 
+// run signs or decrypts items, which point into in and out.
+func (l *library) run(s sessionHandle, key objectHandle, decrypt bool, m *flatMechanism, in, out []byte, items []flatItem) crossing {
+	r := C.kh_run(l.functions, C.kh_ulong(s), C.kh_ulong(key), cbool(decrypt), m,
+		bytePtr(in), bytePtr(out), unsafe.SliceData(items), C.uint32_t(len(items)))
+	if decrypt {
+		return newCrossing(r, "C_DecryptInit", "C_Decrypt")
+	}
+	return newCrossing(r, "C_SignInit", "C_Sign")
+}
+
 func newCrossing(r C.kh_result, init, op string) crossing {
 	c := crossing{rv: returnCode(r.rv), done: int(r.done)}
 	switch r.stage {
@@ -141,3 +160,31 @@ func gcmSpans(it *gcmItem, in, out []byte) (nonce, output []byte) {
 	end := it.out_off + it.out_len
 	return nonce, out[it.out_off:end:end]
 }
+
+// newFlatItem describes an item whose input begins at in, and whose output at out.
+func newFlatItem(in, length, out, room int) flatItem {
+	return flatItem{
+		in_off: C.uint32_t(in), in_len: C.uint32_t(length), out_off: C.uint32_t(out), out_cap: C.uint32_t(room),
+	}
+}
+
+// outcome is an item's return code and what the module wrote.
+func outcome(it *flatItem, out []byte) (rv returnCode, output []byte) {
+	end := it.out_off + it.out_len
+	return returnCode(it.rv), out[it.out_off:end:end]
+}
+
+// flat is the mechanism with a label that lies in the input buffer at the given place.
+func (m mechanism) flat(labelAt int) flatMechanism {
+	return flatMechanism{
+		mechanism: C.kh_ulong(m.number), hash: C.kh_ulong(m.hash), mgf: C.kh_ulong(m.mgf), salt: C.kh_ulong(m.salt),
+		parameters: C.uint32_t(m.parameters), label_off: C.uint32_t(labelAt), label_len: C.uint32_t(len(m.label)),
+	}
+}
+
+// Which parameters a mechanism has.
+const (
+	parametersNone = C.KH_PLAIN
+	parametersPSS  = C.KH_PSS
+	parametersOAEP = C.KH_OAEP
+)

@@ -92,9 +92,10 @@ func TestNSSContract(t *testing.T) {
 	hsmtest.Run(t, func(t testing.TB) hsmtest.Fixture {
 		cfg := newNSS(t)
 		return hsmtest.Fixture{
-			Token:   openNSS(t, cfg),
-			Another: func(t testing.TB) hsm.Token { return openNSS(t, cfg) },
-			NoLocal: true,
+			Token:    openNSS(t, cfg),
+			Another:  func(t testing.TB) hsm.Token { return openNSS(t, cfg) },
+			NoLocal:  true,
+			AllSizes: true,
 		}
 	})
 }

@@ -3,6 +3,7 @@ package pkcs11hsm
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 
@@ -31,8 +32,7 @@ func (t *Token) Keys(ctx context.Context) ([]hsm.Object, error) {
 		t.handles.replace(tabulate(keys))
 		objects = make([]hsm.Object, 0, len(keys))
 		for _, k := range keys {
-			uid, _ := k.attributes.uid()
-			objects = append(objects, k.attributes.object(uid))
+			objects = append(objects, k.object())
 		}
 		return nil
 	})
@@ -43,23 +43,22 @@ func (t *Token) Keys(ctx context.Context) ([]hsm.Object, error) {
 func (t *Token) Key(ctx context.Context, uid hsm.UID) (hsm.Object, error) {
 	var object hsm.Object
 	err := t.do(ctx, func(s *session) error {
-		keys, err := search{t, s}.keys(&uid)
+		key, err := search{t, s}.key(uid)
 		if err != nil {
 			return err
 		}
-		switch len(keys) {
-		case 0:
+		if key == nil {
 			if k, ok := t.handles.get(uid); ok && !k.sessionKey {
 				t.handles.remove(uid)
 			}
 			return fmt.Errorf("%w: %s", hsm.ErrKeyNotFound, uid)
-		case 1:
-			t.handles.put(uid, tabulate(keys)[uid])
-			object = keys[0].attributes.object(uid)
-			return nil
-		default:
-			return fmt.Errorf("%w: %d objects of the token have the UID %s", hsm.ErrKeyNotPermitted, len(keys), uid)
 		}
+		t.handles.put(uid, key.keyHandle())
+		if key.ambiguous() {
+			return fmt.Errorf("%w: several objects of the token have the UID %s", hsm.ErrKeyNotPermitted, uid)
+		}
+		object = key.object()
+		return nil
 	})
 	return object, err
 }
@@ -91,13 +90,14 @@ func (t *Token) SetUsable(ctx context.Context, uid hsm.UID, usable bool) error {
 	})
 }
 
-// usageIs reports whether the usage attributes of an object are as usageTemplate sets them.
+// usageIs reports whether the usage attributes of a key are as usageTemplate sets them.
 func (t *Token) usageIs(s *session, k keyHandle, usable bool) (bool, error) {
-	set, err := search{t, s}.attributes(k.handle, objectAttributes)
+	kind, _ := kindOf(k.spec)
+	set, err := search{t, s}.attributes(k.handle, kind.usage)
 	if err != nil {
 		return false, err
 	}
-	return set.is(pkcs11.CKA_ENCRYPT) == usable && set.is(pkcs11.CKA_DECRYPT) == (usable && k.spec == hsm.AES256GCM), nil
+	return !slices.ContainsFunc(kind.usage, func(usage uint) bool { return set.is(usage) != usable }), nil
 }
 
 // SetLabel implements [hsm.Objects]. A label that is right already is not written, for
@@ -110,18 +110,30 @@ func (t *Token) SetLabel(ctx context.Context, uid hsm.UID, label string) error {
 		if k.spec == 0 {
 			return fmt.Errorf("%w: %s was not made by this software", hsm.ErrUnsupported, uid)
 		}
-		if is, err := t.labelIs(s, k.handle, label); is || err != nil {
-			return err
+		for _, h := range []objectHandle{k.handle, k.public} {
+			if h == 0 {
+				continue
+			}
+			if err := t.setLabel(s, h, label); err != nil {
+				return err
+			}
 		}
-		if err := t.writeLabel(s, k.handle, label); err != nil {
-			return err
-		}
-		is, err := t.labelIs(s, k.handle, label)
-		if err == nil && !is {
-			err = fmt.Errorf("%w: the token did not keep the label", hsm.ErrUnsupported)
-		}
-		return err
+		return nil
 	})
+}
+
+func (t *Token) setLabel(s *session, h objectHandle, label string) error {
+	if is, err := t.labelIs(s, h, label); is || err != nil {
+		return err
+	}
+	if err := t.writeLabel(s, h, label); err != nil {
+		return err
+	}
+	is, err := t.labelIs(s, h, label)
+	if err == nil && !is {
+		err = fmt.Errorf("%w: the token did not keep the label", hsm.ErrUnsupported)
+	}
+	return err
 }
 
 // writeLabel is C_SetAttributeValue of CKA_LABEL alone.
@@ -150,29 +162,40 @@ func (t *Token) DestroyKey(ctx context.Context, uid hsm.UID) error {
 			return t.destroy(s, k.handle)
 		}
 		q := search{t, s}
-		keys, err := q.keys(&uid)
+		key, err := q.key(uid)
 		if err != nil {
 			return err
 		}
-		if len(keys) == 0 && !begun {
+		if key == nil && !begun {
 			return fmt.Errorf("%w: %s", hsm.ErrKeyNotFound, uid)
 		}
 		begun = true
 		t.handles.remove(uid)
-		for _, k := range keys {
-			if err := t.destroy(s, k.handle); err != nil {
+		if key != nil {
+			if err := t.destroyAll(s, key); err != nil {
 				return err
 			}
 		}
 		// A module may report success and keep the object (SoftHSM2 issue 903).
-		if keys, err = q.keys(&uid); err != nil {
+		if key, err = q.key(uid); err != nil {
 			return err
 		}
-		if len(keys) != 0 {
+		if key != nil {
 			return fmt.Errorf("%w: C_DestroyObject succeeded but the object %s is still there", hsm.ErrUnavailable, uid)
 		}
 		return nil
 	})
+}
+
+// destroyAll destroys every object of a key. The caller holds the objects lock and
+// module.calls.
+func (t *Token) destroyAll(s *session, key *group) error {
+	for _, h := range key.handles() {
+		if err := t.destroy(s, h); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // destroy is C_DestroyObject. The caller holds the objects lock and module.calls.
@@ -183,11 +206,14 @@ func (t *Token) destroy(s *session, h objectHandle) error {
 
 // ImportSessionKey implements [hsm.Objects].
 func (t *Token) ImportSessionKey(ctx context.Context, uid hsm.UID, spec hsm.KeySpec, value []byte) error {
-	if len(value) != keyBytes {
-		return fmt.Errorf("%w: a key of %d bytes", hsm.ErrArgument, len(value))
-	}
 	if err := t.checkSpec(spec); err != nil {
 		return err
+	}
+	if spec.IsPair() {
+		return fmt.Errorf("%w: session keys of %s", hsm.ErrUnsupported, spec)
+	}
+	if len(value) != spec.Size() {
+		return fmt.Errorf("%w: a key of %d bytes", hsm.ErrArgument, len(value))
 	}
 	if !t.info.SessionKeys {
 		return fmt.Errorf("%w: session keys", hsm.ErrUnsupported)
@@ -198,11 +224,11 @@ func (t *Token) ImportSessionKey(ctx context.Context, uid hsm.UID, spec hsm.KeyS
 	}
 	defer unlock()
 	return t.do(ctx, func(s *session) error {
-		keys, err := search{t, s}.keys(&uid)
+		key, err := search{t, s}.key(uid)
 		if err != nil {
 			return err
 		}
-		if k, _ := t.handles.get(uid); k.sessionKey || len(keys) != 0 {
+		if k, _ := t.handles.get(uid); k.sessionKey || key != nil {
 			return fmt.Errorf("%w: %s", hsm.ErrKeyExists, uid)
 		}
 		return t.withAnchor(func(anchor *session) error {
@@ -218,14 +244,14 @@ func (t *Token) ImportSessionKey(ctx context.Context, uid hsm.UID, spec hsm.KeyS
 
 // createSessionKey makes a session object of a known value, which ends with s.
 func (t *Token) createSessionKey(s *session, uid hsm.UID, spec hsm.KeySpec, value []byte) (objectHandle, error) {
-	template := append(t.dialect.keyTemplate(spec, uid, "", false), pkcs11.NewAttribute(pkcs11.CKA_VALUE, value))
+	template := append(t.dialect.secretTemplate(spec, uid, "", false), pkcs11.NewAttribute(pkcs11.CKA_VALUE, value))
 	h, err := t.module.ctx.CreateObject(pkcs11.SessionHandle(s.handle), template)
 	return objectHandle(h), wrap("C_CreateObject", err)
 }
 
 // checkSpec tells a specification that does not exist from one that this token lacks.
 func (t *Token) checkSpec(spec hsm.KeySpec) error {
-	if _, ok := specMechanism(spec); !ok {
+	if !spec.Valid() {
 		return fmt.Errorf("%w: key specification %d", hsm.ErrArgument, spec)
 	}
 	if !t.info.Supports(spec) {

@@ -142,6 +142,16 @@ func (p *pool[S]) invalidate(generation uint64) bool {
 	return true
 }
 
+// isShut reports whether no more leases are given.
+func (p *pool[S]) isShut() bool {
+	select {
+	case <-p.closed:
+		return true
+	default:
+		return false
+	}
+}
+
 // inUse is how many things are in use.
 func (p *pool[S]) inUse() int { return len(p.slots) }
 

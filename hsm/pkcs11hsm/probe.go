@@ -27,7 +27,8 @@ func (t *Token) probe(ctx context.Context) error {
 	if err := p.describe(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{p.generation, p.mechanismLists, p.usageSwitch, p.labelSwitch, p.copying, p.sessionKeys, p.gcm} {
+	for _, step := range []func() error{p.generation, p.mechanismLists, p.usageSwitch, p.labelSwitch, p.copying, p.sessionKeys, p.gcm,
+		p.hmac, p.curves, p.rsa, p.imports, p.missingSpecs} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -118,7 +119,7 @@ func (p *prober) generation() error {
 	var err error
 	for _, d := range dialects {
 		template := d.generateTemplate(hsm.AES256Blocks, hsm.UID{}, "", false)
-		if p.blocks, err = p.t.generateKey(p.s, template); err == nil {
+		if p.blocks, err = p.t.generateSecret(p.s, hsm.AES256Blocks, template); err == nil {
 			p.t.dialect = d
 			p.info.Specs = []hsm.KeySpec{hsm.AES256Blocks}
 			return nil
@@ -232,7 +233,7 @@ func (p *prober) copying() error {
 // sessionKeys imports the key of FIPS 197, appendix C.3, and compares what it
 // computes with the standard's.
 func (p *prober) sessionKeys() error {
-	key, plaintext, want := make([]byte, keyBytes), make([]byte, hsm.BlockSize), []byte{
+	key, plaintext, want := make([]byte, hsm.AES256Blocks.Size()), make([]byte, hsm.BlockSize), []byte{
 		0x8e, 0xa2, 0xb7, 0xca, 0x51, 0x67, 0x45, 0xbf, 0xea, 0xfc, 0x49, 0x90, 0x4b, 0x49, 0x60, 0x89,
 	}
 	for i := range key {
@@ -267,7 +268,7 @@ func (p *prober) gcm() error {
 		p.limit(missing, "CKM_AES_GCM is missing: keys of the STRICT profile cannot be made.")
 		return nil
 	}
-	h, err := p.t.generateKey(p.s, p.t.dialect.generateTemplate(hsm.AES256GCM, hsm.UID{}, "", false))
+	h, err := p.t.generateSecret(p.s, hsm.AES256GCM, p.t.dialect.generateTemplate(hsm.AES256GCM, hsm.UID{}, "", false))
 	if err != nil {
 		p.limit(missing, fmt.Sprintf("No key for CKM_AES_GCM can be made (%v): keys of the STRICT profile cannot be made.", err))
 		return nil

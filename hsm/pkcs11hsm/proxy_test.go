@@ -81,8 +81,9 @@ func TestProxyContract(t *testing.T) {
 					t.Error("Info does not say that the token chooses nonces")
 				}
 				return hsmtest.Fixture{
-					Token:   token,
-					Another: func(t testing.TB) hsm.Token { return soft.Open(t) },
+					Token:      token,
+					Another:    func(t testing.TB) hsm.Token { return soft.Open(t) },
+					WithoutRSA: true,
 				}
 			})
 		})

@@ -15,8 +15,9 @@ type session struct {
 	epoch  uint64 // of the module when the session was opened
 	dead   bool   // the module says that there is no such session
 
-	input []byte    // flat input of GCM items; wiped after use
-	items []gcmItem // GCM items
+	input []byte     // flat input of items; wiped after use
+	items []gcmItem  // GCM items
+	flat  []flatItem // other items
 }
 
 // openSession opens a read-write session. It is not logged in by itself: a login

@@ -6,6 +6,7 @@
 #define CKR_OK 0x0UL
 #define CKM_AES_ECB 0x1081UL
 #define CKM_AES_GCM 0x1087UL
+#define CKZ_DATA_SPECIFIED 0x1UL
 #define GCM_TAG_BITS 128UL
 
 typedef struct {
@@ -22,6 +23,20 @@ typedef struct {
 	kh_ulong aad_len;
 	kh_ulong tag_bits;
 } gcm_params_t; /* CK_GCM_PARAMS */
+
+typedef struct {
+	kh_ulong hash;
+	kh_ulong mgf;
+	kh_ulong salt_len;
+} pss_params_t; /* CK_RSA_PKCS_PSS_PARAMS */
+
+typedef struct {
+	kh_ulong hash;
+	kh_ulong mgf;
+	kh_ulong source;
+	void *source_data;
+	kh_ulong source_data_len;
+} oaep_params_t; /* CK_RSA_PKCS_OAEP_PARAMS */
 
 typedef struct {
 	kh_ulong slot;
@@ -54,7 +69,10 @@ struct kh_functions {
 	other_fn before_decrypt[2];
 	init_fn decrypt_init;
 	crypt_fn decrypt;
-	other_fn before_random[29]; /* C_DecryptUpdate to C_SeedRandom */
+	other_fn before_sign[7]; /* C_DecryptUpdate to C_DigestFinal */
+	init_fn sign_init;
+	crypt_fn sign;
+	other_fn before_random[20]; /* C_SignUpdate to C_SeedRandom */
 	kh_ulong (*generate_random)(kh_ulong session, unsigned char *out, kh_ulong len);
 	other_fn rest[3];
 };
@@ -150,6 +168,48 @@ kh_result kh_gcm(const kh_functions *f, kh_ulong session, kh_ulong key, int decr
 			return r;
 		}
 		it->rv = crypt(session, in + it->in_off, it->in_len, out + it->out_off, &out_len);
+		if (it->rv == CKR_OK && out_len > it->out_cap) {
+			r.stage = KH_SIZE;
+			return r;
+		}
+		it->out_len = it->rv == CKR_OK ? (uint32_t)out_len : 0;
+	}
+	return r;
+}
+
+kh_result kh_run(const kh_functions *f, kh_ulong session, kh_ulong key, int decrypt, const kh_mechanism *m,
+		 unsigned char *in, unsigned char *out, kh_item *items, uint32_t n)
+{
+	init_fn init = decrypt ? f->decrypt_init : f->sign_init;
+	crypt_fn run = decrypt ? f->decrypt : f->sign;
+	kh_result r = {CKR_OK, KH_DONE, 0};
+
+	for (; r.done < n; r.done++) {
+		kh_item *it = &items[r.done];
+		pss_params_t pss = {m->hash, m->mgf, m->salt};
+		oaep_params_t oaep = {
+			.hash = m->hash,
+			.mgf = m->mgf,
+			.source = CKZ_DATA_SPECIFIED,
+			.source_data = m->label_len != 0 ? in + m->label_off : NULL,
+			.source_data_len = m->label_len,
+		};
+		mechanism_t mechanism = {m->mechanism, NULL, 0};
+		kh_ulong out_len = it->out_cap;
+
+		if (m->parameters == KH_PSS) {
+			mechanism.parameter = &pss;
+			mechanism.parameter_len = sizeof pss;
+		} else if (m->parameters == KH_OAEP) {
+			mechanism.parameter = &oaep;
+			mechanism.parameter_len = sizeof oaep;
+		}
+		r.rv = init(session, &mechanism, key);
+		if (r.rv != CKR_OK) {
+			r.stage = KH_INIT;
+			return r;
+		}
+		it->rv = run(session, in + it->in_off, it->in_len, out + it->out_off, &out_len);
 		if (it->rv == CKR_OK && out_len > it->out_cap) {
 			r.stage = KH_SIZE;
 			return r;

@@ -19,7 +19,7 @@ typedef struct kh_functions kh_functions; /* CK_FUNCTION_LIST */
 /* Where a crossing ended. */
 enum {
 	KH_DONE = 0, /* every item was processed */
-	KH_INIT = 1, /* C_EncryptInit or C_DecryptInit of item `done` failed */
+	KH_INIT = 1, /* C_EncryptInit, C_DecryptInit or C_SignInit of item `done` failed */
 	KH_OP = 2,   /* C_Encrypt or C_Decrypt failed (blocks only) */
 	KH_SIZE = 3  /* the module reported an output length that cannot be */
 };
@@ -44,6 +44,30 @@ typedef struct {
 	uint32_t unused;
 	kh_ulong rv; /* set: return code of C_Encrypt or C_Decrypt */
 } kh_gcm_item;
+
+/* How kh_mechanism says which parameters the mechanism has. */
+enum {
+	KH_PLAIN = 0, /* none */
+	KH_PSS = 1,   /* CK_RSA_PKCS_PSS_PARAMS of hash, mgf, salt */
+	KH_OAEP = 2   /* CK_RSA_PKCS_OAEP_PARAMS of hash, mgf, label */
+};
+
+/* A mechanism, flat. label lies in the input buffer. */
+typedef struct {
+	kh_ulong mechanism, hash, mgf, salt;
+	uint32_t parameters; /* KH_PLAIN, ... */
+	uint32_t label_off, label_len;
+	uint32_t unused;
+} kh_mechanism;
+
+/* One signature, tag or decryption: input in the input buffer, output in the other. */
+typedef struct {
+	uint32_t in_off, in_len;
+	uint32_t out_off, out_cap;
+	uint32_t out_len; /* set: bytes written */
+	uint32_t unused;
+	kh_ulong rv; /* set: return code of C_Sign or C_Decrypt */
+} kh_item;
 
 /*
  * kh_load loads the module and finds its function list. On failure it returns NULL
@@ -72,5 +96,12 @@ kh_result kh_encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulong ke
  */
 kh_result kh_gcm(const kh_functions *f, kh_ulong session, kh_ulong key, int decrypt, int iv_null, unsigned char *in,
 		 unsigned char *out, kh_gcm_item *items, uint32_t n);
+
+/*
+ * kh_run runs items under one key and mechanism: C_SignInit and C_Sign of each, or with
+ * decrypt C_DecryptInit and C_Decrypt. It stops where kh_gcm does.
+ */
+kh_result kh_run(const kh_functions *f, kh_ulong session, kh_ulong key, int decrypt, const kh_mechanism *m,
+		 unsigned char *in, unsigned char *out, kh_item *items, uint32_t n);
 
 #endif

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -36,6 +35,7 @@ type Token struct {
 
 	blockBytes atomic.Int64 // most bytes of one EncryptBlocks crossing
 	gcmCost    atomic.Int64 // mean nanoseconds of one GCM item
+	costs      costs        // the same of signatures and tags
 	calls      callCounters
 
 	life  sync.RWMutex // held for reading by calls, for writing by the end of Close
@@ -128,11 +128,8 @@ func (t *Token) start(ctx context.Context) error {
 
 // Info implements [hsm.Token].
 func (t *Token) Info() hsm.Info {
-	info := t.info
+	info := t.info.Clone()
 	info.MaxBlockBytes = t.maxBlockBytes()
-	info.Mechanisms = slices.Clone(info.Mechanisms)
-	info.Specs = slices.Clone(info.Specs)
-	info.Limitations = slices.Clone(info.Limitations)
 	return info
 }
 

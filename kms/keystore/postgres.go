@@ -120,7 +120,7 @@ type postgresPeers struct {
 
 // Close ends the locks. What listens ends with its context.
 func (p *postgresPeers) Close() error {
-	p.advisoryLocks.close()
+	p.close()
 	return nil
 }
 
@@ -147,27 +147,33 @@ func checkPostgres(ctx context.Context, db *sql.DB) (schema string, err error) {
 	return current.String, checkForeign(ctx, db, database, current.String)
 }
 
-// checkForeign refuses a schema in which tables with the names of ours are of another program.
-// Other tables do not matter.
+// checkForeign refuses a schema in which tables with the names of ours are of another program,
+// and one that has no store and in which the role can make none. Other tables do not matter.
 func checkForeign(ctx context.Context, db *sql.DB, database, schema string) error {
 	names := []string{"meta", "head", schemaTable, "leases", "usage"}
 	for _, t := range sealedTables {
 		names = append(names, t.name)
 	}
 	var found, comment string
+	var mayCreate bool
 	err := db.QueryRowContext(ctx, "SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), ''), "+
-		"coalesce(max(obj_description(oid, 'pg_class')) FILTER (WHERE relname = 'meta'), '') "+
+		"coalesce(max(obj_description(oid, 'pg_class')) FILTER (WHERE relname = 'meta'), ''), "+
+		"has_schema_privilege(current_schema(), 'CREATE') "+
 		"FROM pg_class WHERE relnamespace = current_schema()::regnamespace "+
-		"AND relname = ANY (string_to_array($1, ','))", strings.Join(names, ",")).Scan(&found, &comment)
-	if err != nil {
+		"AND relname = ANY (string_to_array($1, ','))", strings.Join(names, ",")).Scan(&found, &comment, &mayCreate)
+	switch {
+	case err != nil:
 		return unavailable(err, "cannot read the catalogue of the store's database: %v", postgresReason(err))
-	}
-	// Only the table of schema versions: the first migration did not end.
-	if found == "" || found == schemaTable || comment == storeComment {
+	case comment == storeComment:
 		return nil
+	case found != "" && found != schemaTable: // it alone: the first migration did not end
+		return unavailable(ErrForeignDatabase, "the schema %s of the database %s has tables of another program: %s; "+
+			"give the store a schema of its own (CREATE SCHEMA keyholt, and search_path=keyholt in the dsn)", schema, database, found)
+	case !mayCreate:
+		return unavailable(nil, "the schema %s of the database %s has no store, and this role can make none; "+
+			"run kmsd migrate up as the schema's owner", schema, database)
 	}
-	return unavailable(ErrForeignDatabase, "the schema %s of the database %s has tables of another program: %s; "+
-		"give the store a schema of its own (CREATE SCHEMA keyholt, and search_path=keyholt in the dsn)", schema, database, found)
+	return nil
 }
 
 // isPostgresConflict: a row exists already (unique_violation), or one does not that another

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -13,9 +14,14 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// rollbackTimeout is how long a transaction may take to roll back before its connection
-// is given up.
-const rollbackTimeout = 2 * time.Second
+const (
+	// rollbackTimeout is how long a transaction may take to roll back before its
+	// connection is given up.
+	rollbackTimeout = 2 * time.Second
+	// commitTimeout is how long one may take to commit, however much time the caller has.
+	// While a synchronous standby is away no commit ends.
+	commitTimeout = 15 * time.Second
+)
 
 // SQLSTATEs (https://www.postgresql.org/docs/current/errcodes-appendix.html) by which a
 // server says that it is, or will soon be, no longer the one to talk to.
@@ -24,6 +30,9 @@ const (
 	adminShutdown       = "57P01"
 	crashShutdown       = "57P02"
 )
+
+// errCommitting: a commit that is under way must not be cancelled.
+var errCommitting = errors.New("a commit is not cancelled")
 
 // errNotPrimary: the server takes no writes.
 var errNotPrimary = errors.New("the server is a standby, or read-only")
@@ -46,6 +55,13 @@ func (c *postgresConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn := &postgresConn{connector: c, epoch: c.epoch.Load()}
 	config.ValidateConnect = checkSession
 	config.OnNotice = conn.notice
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if conn.committing.Load() { // the driver is about to ask the server to cancel
+			return nil, errCommitting
+		}
+		return dial(ctx, network, address)
+	}
 	closeIfFatal := config.OnPgError
 	config.OnPgError = func(pgConn *pgconn.PgConn, e *pgconn.PgError) bool {
 		if e.Code == readOnlyTransaction || e.Code == adminShutdown || e.Code == crashShutdown {
@@ -96,6 +112,9 @@ type postgresConn struct {
 	connector *postgresConnector
 	epoch     int64
 	warning   *pgconn.Notice // the last one; nil: none since the commit began
+
+	// committing: a commit is under way, or its outcome is not known.
+	committing atomic.Bool
 }
 
 // notice notes what the server warns of.
@@ -156,15 +175,25 @@ type postgresTx struct {
 	ctx  context.Context
 }
 
-// Commit commits. A warning of the server is an error: with one it says that a commit was
-// not awaited by the synchronous standby, because somebody has cancelled the wait. Such
-// a commit is done here and could be lost in a fail-over.
+// Commit commits. What the caller is not told is committed must not be seen by others
+// either, as long as a fail-over could undo it; so there are two things that it takes care of.
+//
+// When it gives up, it does not let the driver cancel the statement, as that does
+// otherwise: a commit that waits for the synchronous standby would stop waiting. So it goes
+// on to wait, and nobody sees it until the standby has it.
+//
+// A warning of the server is an error: with one it says that somebody else has cancelled
+// the wait.
 func (t *postgresTx) Commit() error {
+	ctx, cancel := context.WithTimeout(t.ctx, commitTimeout)
+	defer cancel()
 	t.conn.warning = nil
-	results, err := t.conn.Conn.Conn().PgConn().Exec(t.ctx, "COMMIT").ReadAll()
+	t.conn.committing.Store(true)
+	results, err := t.conn.Conn.Conn().PgConn().Exec(ctx, "COMMIT").ReadAll()
 	if err != nil {
 		return errors.Join(err, t.conn.Close())
 	}
+	t.conn.committing.Store(false)
 	if w := t.conn.warning; w != nil {
 		return errors.Join(fmt.Errorf("the server has committed with a warning: %s (%s)", w.Message, w.Detail), t.conn.Close())
 	}

@@ -18,6 +18,21 @@ import (
 // soon is how long tests wait for what should come at once.
 const soon = time.Minute
 
+// await waits until the condition holds.
+func await(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	timeout := time.After(soon)
+	ticker := time.NewTicker(2 * time.Millisecond)
+	defer ticker.Stop()
+	for !condition() {
+		select {
+		case <-ticker.C:
+		case <-timeout:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
 // writers make changes until stop, and note those that were acknowledged.
 type writers struct {
 	all          sync.WaitGroup
@@ -56,7 +71,10 @@ func (w *writers) write(t *testing.T, store kms.Store, prefix string) {
 			w.note(name, head)
 		case errors.Is(err, kms.ErrStoreUnavailable):
 			w.refused.Add(1)
-			time.Sleep(5 * time.Millisecond) // as a client would, rather than fill the log
+			select { // as a client would
+			case <-time.After(5 * time.Millisecond):
+			case <-w.stop:
+			}
 		default:
 			t.Errorf("Update: %v (%v)", err, errors.Unwrap(err))
 			return
@@ -76,11 +94,7 @@ func (w *writers) note(name string, head kms.Head) {
 func (w *writers) awaitMore(t *testing.T, n int64) {
 	t.Helper()
 	want := w.acknowledged.Load() + n
-	for deadline := time.Now().Add(soon); w.acknowledged.Load() < want; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("changes do not go on: %d acknowledged, %d refused", w.acknowledged.Load(), w.refused.Load())
-		}
-	}
+	await(t, "changes that go on", func() bool { return w.acknowledged.Load() >= want })
 }
 
 // end stops the writers and checks that the stores hold all that was acknowledged, and the same.
@@ -193,11 +207,7 @@ func TestPostgresCommitNotAwaited(t *testing.T) {
 	// A read-only session waits for no standby.
 	const waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'kmsd'"
 	admin := primary.AdminDSN(database)
-	for deadline := time.Now().Add(soon); queryPostgres(t, admin, waiting) != "1"; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the commit does not wait for the standby")
-		}
-	}
+	await(t, "a commit that waits for the standby", func() bool { return queryPostgres(t, admin, waiting) == "1" })
 	if f := findingOf(t, store, "fail-over"); f.Severity != kms.SeverityError {
 		t.Errorf("without the synchronous standby: %+v", f)
 	}
@@ -207,6 +217,36 @@ func TestPostgresCommitNotAwaited(t *testing.T) {
 	}
 	standby.Start(t)
 	addNamespace(t, store, "after")
+}
+
+// TestPostgresCommitGivenUp: a caller has no more time while a commit waits for the synchronous
+// standby. The commit goes on to wait: others must not see what a fail-over would undo.
+func TestPostgresCommitGivenUp(t *testing.T) {
+	primary := pgtest.Start(t)
+	database := primary.NewDatabase(t)
+	standby := pgtest.StartStandby(t, primary, pgtest.Synchronous())
+	_, one := openPostgres(t, primary.DSN(database))
+	_, two := openPostgres(t, primary.DSN(database))
+	addNamespace(t, one, "before")
+	standby.Stop(t, pgtest.FastShutdown)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := putChange(ctx, one, &kms.Change{Namespaces: []*kms.Namespace{keystoretest.Namespace(t, "waiting")}})
+	if !errors.Is(err, kms.ErrStoreUnavailable) {
+		t.Errorf("a commit that the standby has not got is %v", err)
+	}
+	for range 20 {
+		if _, names := namespaces(t, two); names["waiting"] {
+			t.Fatal("a change is seen that the standby has not got")
+		}
+	}
+	standby.Start(t)
+	await(t, "the change, once the standby has it", func() bool {
+		_, names := namespaces(t, two)
+		return names["waiting"]
+	})
+	addNamespace(t, one, "after")
 }
 
 // TestPostgresFormerPrimary: the primary comes back as a standby while connections to it

@@ -14,8 +14,8 @@ import (
 // to the second, and is between half and all of that, so that replicas do not come back
 // in step.
 const (
-	listenPauseMin = 50 * time.Millisecond
-	listenPauseMax = 2 * time.Second
+	firstListenPause   = 50 * time.Millisecond
+	longestListenPause = 2 * time.Second
 )
 
 // notificationChannel is that of every store in a database; the payload of a notification
@@ -39,16 +39,17 @@ func (l *listener) notify(ctx context.Context, tx *sql.Tx) error {
 
 // Listen implements peers.
 func (l *listener) Listen(ctx context.Context, wake func()) {
-	pause := listenPauseMin
+	pause := firstListenPause
 	for ctx.Err() == nil {
 		if l.hear(ctx, wake) {
-			pause = listenPauseMin
+			pause = firstListenPause
 		}
+		jitter := rand.N(pause / 2) //nolint:gosec // spreads load, decides nothing
 		select {
-		case <-time.After(pause/2 + rand.N(pause/2)):
+		case <-time.After(pause/2 + jitter):
 		case <-ctx.Done():
 		}
-		pause = min(2*pause, listenPauseMax)
+		pause = min(2*pause, longestListenPause)
 	}
 }
 

@@ -21,6 +21,9 @@ const (
 	lockStatementTimeout = 2 * time.Second
 )
 
+// errClosed: the store was closed.
+var errClosed = errors.New("the store is closed")
+
 // advisoryLocks are the named locks: advisory locks of PostgreSQL
 // (https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS), which
 // belong to a session and end with it.
@@ -33,6 +36,8 @@ const (
 type advisoryLocks struct {
 	connect func(ctx context.Context) (*pgx.Conn, error) // with the settings of a lock's session
 	space   string                                       // makes the names of several stores in a database differ
+
+	ended chan struct{} // closed by close
 
 	mu     sync.Mutex // guards the rest
 	turns  map[string]*turn
@@ -52,6 +57,7 @@ func newAdvisoryLocks(space string, connect func(context.Context) (*pgx.Conn, er
 	return &advisoryLocks{
 		connect: connect,
 		space:   space,
+		ended:   make(chan struct{}),
 		turns:   make(map[string]*turn),
 		open:    make(map[*lockSession]struct{}),
 	}
@@ -77,8 +83,11 @@ func (l *advisoryLocks) Lock(ctx context.Context, name string) (unlock func(), e
 // TryLock implements peers.
 func (l *advisoryLocks) TryLock(ctx context.Context, name string) (unlock func(), ok bool, err error) {
 	leave, ok, err := l.enter(ctx, name, false)
-	if err != nil || !ok {
-		return nil, false, err
+	if err != nil {
+		return nil, false, l.failed(ctx, name, err)
+	}
+	if !ok {
+		return nil, false, nil
 	}
 	session, ok, err := l.try(ctx, name)
 	if err != nil {
@@ -119,7 +128,7 @@ func (l *advisoryLocks) enter(ctx context.Context, name string, wait bool) (leav
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return nil, false, unavailable(nil, "the metadata store is closed")
+		return nil, false, errClosed
 	}
 	t := l.turns[name]
 	if t == nil {
@@ -156,6 +165,9 @@ func (l *advisoryLocks) enter(ctx context.Context, name string, wait bool) (leav
 	case <-ctx.Done():
 		forget()
 		return nil, false, ctx.Err()
+	case <-l.ended:
+		forget()
+		return nil, false, errClosed
 	}
 }
 
@@ -224,7 +236,7 @@ func (l *advisoryLocks) newSession(ctx context.Context) (*lockSession, error) {
 	defer l.mu.Unlock()
 	if l.closed {
 		s.end()
-		return nil, errors.Join(errors.New("the store is closed"), conn.Close(ctx))
+		return nil, errors.Join(errClosed, conn.Close(ctx))
 	}
 	l.open[s] = struct{}{}
 	l.done.Go(s.keep)
@@ -244,7 +256,10 @@ func (l *advisoryLocks) forget(s *lockSession) {
 // close frees all locks, and ends the waits for others.
 func (l *advisoryLocks) close() {
 	l.mu.Lock()
-	l.closed = true
+	if !l.closed {
+		l.closed = true
+		close(l.ended)
+	}
 	for s := range l.open {
 		s.end()
 	}

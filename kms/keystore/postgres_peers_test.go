@@ -5,13 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/keyholt/keyholt/kms"
+	"github.com/keyholt/keyholt/kms/keystore"
 	"github.com/keyholt/keyholt/kms/keystore/keystoretest"
 	"github.com/keyholt/keyholt/softhsm-test/pgtest"
 )
@@ -218,7 +224,7 @@ func holdLock(dsn string, say func(...any)) {
 	select {}
 }
 
-// changeSlowly is a child: it says when it holds the head's row.
+// changeSlowly is a child: it says when it holds the head's row, and goes on when it is told to.
 func changeSlowly(dsn string, say func(...any)) {
 	_, store, err := tryPostgres(context.Background(), dsn)
 	if err != nil {
@@ -230,9 +236,11 @@ func changeSlowly(dsn string, say func(...any)) {
 		say(err)
 		return
 	}
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, syscall.SIGCONT)
 	_, err = store.Update(context.Background(), 0, func(*kms.Delta) (*kms.Change, error) {
 		say("building")
-		time.Sleep(500 * time.Millisecond) // the parent stops this process meanwhile
+		<-continued // the parent stops this process, and later lets it go on
 		return &kms.Change{Namespaces: []*kms.Namespace{{Name: name, CreatedBy: "unix:0"}}}, nil
 	})
 	if errors.Is(err, kms.ErrStoreUnavailable) {
@@ -243,7 +251,7 @@ func changeSlowly(dsn string, say func(...any)) {
 }
 
 // listen listens until the test ends, and returns a channel that gets a value for wakes.
-func listen(t *testing.T, store kms.Store) <-chan struct{} {
+func listen(t testing.TB, store kms.Store) <-chan struct{} {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	wakes := make(chan struct{}, 1)
@@ -343,22 +351,106 @@ func TestPostgresListenAgain(t *testing.T) {
 	}
 }
 
+// TestPostgresLeavesNothing: no goroutine outlives Close.
+func TestPostgresLeavesNothing(t *testing.T) {
+	dsn := pgtest.NewDatabase(t)
+	before := goleak.IgnoreCurrent()
+	database, store, err := tryPostgres(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, waiting, err := tryPostgres(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addNamespace(t, store, "shop")
+	if _, err := store.Lock(t.Context(), "name"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	all.Go(func() { store.Listen(ctx, func() {}) })
+	all.Go(func() {
+		if _, err := waiting.Lock(ctx, "name"); !errors.Is(err, kms.ErrStoreUnavailable) {
+			t.Errorf("Lock that is given up: %v", err)
+		}
+	})
+	all.Go(func() {
+		// Close ends the wait.
+		if _, err := waiting.Lock(t.Context(), "name"); !errors.Is(err, kms.ErrStoreUnavailable) {
+			t.Errorf("Lock of a store that is closed meanwhile: %v", err)
+		}
+	})
+	await(t, "a lock that is waited for", func() bool {
+		return queryPostgres(t, dsn, "SELECT count(*) FROM pg_locks, pg_database d WHERE locktype = 'advisory' "+
+			"AND NOT granted AND database = d.oid AND d.datname = current_database()") == "1"
+	})
+	cancel()
+	for _, d := range []*keystore.Database{other, database} {
+		if err := d.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	all.Wait()
+	goleak.VerifyNone(t, before)
+}
+
+// change makes one change after the head and returns the new one.
+func changeAfter(b *testing.B, store kms.Store, head kms.Head, id string) kms.Head {
+	b.Helper()
+	change := &kms.Change{Namespaces: []*kms.Namespace{keystoretest.Namespace(b, id)}}
+	head, err := store.Update(b.Context(), head.Revision, func(*kms.Delta) (*kms.Change, error) { return change, nil })
+	if err != nil {
+		b.Errorf("Update: %v (%v)", err, errors.Unwrap(err))
+	}
+	return head
+}
+
+// BenchmarkPostgres measures on a server that syncs to the disk, on the loopback interface.
 func BenchmarkPostgres(b *testing.B) {
 	cluster := pgtest.Start(b)
-	_, store := openPostgres(b, cluster.DSN(cluster.NewDatabase(b)))
+	dsn := cluster.DSN(cluster.NewDatabase(b))
+	_, store := openPostgres(b, dsn)
+	var names atomic.Int64
+	next := func() string { return fmt.Sprint("n-", names.Add(1)) }
 	b.Run("Update", func(b *testing.B) {
-		var head kms.Head
-		for i := 0; b.Loop(); i++ {
-			var err error
-			change := &kms.Change{Namespaces: []*kms.Namespace{keystoretest.Namespace(b, fmt.Sprintf("n%d-%d", b.N, i))}}
-			head, err = store.Update(b.Context(), head.Revision, func(*kms.Delta) (*kms.Change, error) { return change, nil })
-			if err != nil {
-				b.Fatal(err)
-			}
+		head, _ := namespaces(b, store)
+		for b.Loop() {
+			head = changeAfter(b, store, head, next())
+		}
+	})
+	b.Run("UpdateByFour", func(b *testing.B) { // stores, with two goroutines each
+		stores := []kms.Store{store}
+		for range 3 {
+			_, another := openPostgres(b, dsn)
+			stores = append(stores, another)
+		}
+		var left atomic.Int64
+		left.Store(int64(b.N))
+		var all sync.WaitGroup
+		for _, store := range append(stores, stores...) {
+			head, _ := namespaces(b, store)
+			all.Go(func() {
+				for left.Add(-1) >= 0 {
+					head = changeAfter(b, store, head, next())
+				}
+			})
+		}
+		b.ResetTimer()
+		all.Wait()
+	})
+	b.Run("UpdateAndWake", func(b *testing.B) {
+		_, other := openPostgres(b, dsn)
+		wakes := listen(b, other)
+		<-wakes
+		head, _ := namespaces(b, store)
+		for b.Loop() {
+			head = changeAfter(b, store, head, next())
+			<-wakes
 		}
 	})
 	b.Run("RenewLease", func(b *testing.B) {
-		lease := &kms.Lease{ID: fmt.Sprint("lease-", b.N), Counter: 1, Duration: time.Second, StartTime: time.Now()}
+		lease := &kms.Lease{ID: next(), Counter: 1, Duration: time.Second, StartTime: time.Now()}
 		if _, err := store.InsertLease(b.Context(), lease); err != nil {
 			b.Fatal(err)
 		}

@@ -9,14 +9,17 @@ import (
 	"strings"
 )
 
-// depthFlag is how far explorations go that are not complete by themselves.
+// depthFlag makes explorations that are not complete by default go further.
 var depthFlag = flag.Int("lease.depth", 0,
-	"explore the lease model to this many steps where it is not explored completely by default; -1 for completely")
+	"explore the lease model by this many steps more, where it is not explored completely by default")
+
+// maxStates is where an exploration gives up: it then takes about 5 GB.
+const maxStates = 4_000_000
 
 // exploration is what a search through all worlds of a scenario has found.
 type exploration struct {
 	states, transitions int
-	depth               int  // steps from the start
+	depth               int  // steps from the start, within which all was explored
 	complete            bool // every world that can be reached was
 	err                 error
 	trace               []step // to err, a shortest one
@@ -54,6 +57,10 @@ func (s *scenario) explore(depth int) *exploration {
 	for ; len(frontier) > 0 && x.depth != depth; x.depth++ {
 		next = next[:0]
 		for f := range frontier {
+			if len(visited) > maxStates {
+				x.states = len(visited)
+				return x
+			}
 			from := &frontier[f]
 			out = s.successors(&from.world, out[:0])
 			for i := range out {

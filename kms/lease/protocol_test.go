@@ -51,8 +51,8 @@ func TestThePromiseHolds(t *testing.T) {
 
 // depthOf applies the flag.
 func depthOf(depth int) int {
-	if depth != completely && *depthFlag != 0 {
-		return *depthFlag
+	if depth != completely {
+		depth += *depthFlag
 	}
 	return depth
 }

@@ -15,6 +15,13 @@ const (
 	opSeal
 	opOpen
 	opRandom
+	opSign
+	opSignBatch
+	opMAC
+	opMACBatch
+	opDecryptOAEP
+	opPublicKey
+	opUnwrapKey
 	opGenerateKey
 	opImportSessionKey
 	opKeys
@@ -29,6 +36,7 @@ const (
 // operationNames are the values of the label operation.
 var operationNames = [operations]string{
 	"encrypt_blocks", "seal", "open", "random",
+	"sign", "sign_batch", "mac", "mac_batch", "decrypt_oaep", "public_key", "unwrap_key",
 	"generate_key", "import_session_key", "keys", "key", "set_usable", "set_label", "destroy_key", "check",
 }
 

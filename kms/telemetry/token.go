@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"crypto"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -92,6 +93,68 @@ func (t *token) Open(ctx context.Context, key hsm.UID, items []hsm.OpenItem) err
 	err := t.Token.Open(ctx, key, items)
 	c.end(err)
 	return err
+}
+
+// Sign implements [hsm.Signer], as does SignBatch.
+func (t *token) Sign(ctx context.Context, key hsm.UID, scheme hsm.Scheme, input []byte) ([]byte, error) {
+	ctx, c := t.begin(ctx, opSign, len(input), 1)
+	signature, err := t.Token.Sign(ctx, key, scheme, input)
+	c.end(err)
+	return signature, err
+}
+
+func (t *token) SignBatch(ctx context.Context, key hsm.UID, scheme hsm.Scheme, items []hsm.SignItem) error {
+	size := 0
+	for i := range items {
+		size += len(items[i].Input)
+	}
+	ctx, c := t.begin(ctx, opSignBatch, size, len(items))
+	err := t.Token.SignBatch(ctx, key, scheme, items)
+	c.end(err)
+	return err
+}
+
+// MAC implements [hsm.MAC], as does MACBatch.
+func (t *token) MAC(ctx context.Context, key hsm.UID, message []byte) ([]byte, error) {
+	ctx, c := t.begin(ctx, opMAC, len(message), 1)
+	tag, err := t.Token.MAC(ctx, key, message)
+	c.end(err)
+	return tag, err
+}
+
+func (t *token) MACBatch(ctx context.Context, key hsm.UID, items []hsm.MACItem) error {
+	size := 0
+	for i := range items {
+		size += len(items[i].Message)
+	}
+	ctx, c := t.begin(ctx, opMACBatch, size, len(items))
+	err := t.Token.MACBatch(ctx, key, items)
+	c.end(err)
+	return err
+}
+
+// DecryptOAEP implements [hsm.Decrypter].
+func (t *token) DecryptOAEP(ctx context.Context, key hsm.UID, hash crypto.Hash, ciphertext, label []byte) ([]byte, error) {
+	ctx, c := t.begin(ctx, opDecryptOAEP, len(ciphertext), 1)
+	plaintext, err := t.Token.DecryptOAEP(ctx, key, hash, ciphertext, label)
+	c.end(err)
+	return plaintext, err
+}
+
+// PublicKey implements [hsm.PublicKeys].
+func (t *token) PublicKey(ctx context.Context, key hsm.UID) ([]byte, error) {
+	ctx, c := t.begin(ctx, opPublicKey, 0, 1)
+	public, err := t.Token.PublicKey(ctx, key)
+	c.end(err)
+	return public, err
+}
+
+// UnwrapKey implements [hsm.Importer].
+func (t *token) UnwrapKey(ctx context.Context, uid hsm.UID, label string, spec hsm.KeySpec, w hsm.Wrapped) (hsm.Object, error) {
+	ctx, c := t.begin(ctx, opUnwrapKey, len(w.Key)+len(w.Value), 1)
+	object, err := t.Token.UnwrapKey(ctx, uid, label, spec, w)
+	c.end(err)
+	return object, err
 }
 
 // Random implements [hsm.Random].

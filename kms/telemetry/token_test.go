@@ -12,8 +12,9 @@ import (
 
 // TestContract: a watched token is still a token.
 func TestContract(t *testing.T) {
+	var keys hsmtest.RSAKeys
 	hsmtest.Run(t, func(t testing.TB) hsmtest.Fixture {
-		memory := hsmtest.NewMemory(hsmtest.MemoryConfig{})
+		memory := hsmtest.NewMemory(hsmtest.MemoryConfig{RSAKeys: &keys})
 		open := func(t testing.TB) hsm.Token {
 			token := Token(memory.Open(), NewMetrics("v1.2.3"), record(t, 1).Tracing)
 			t.Cleanup(func() { must(t, token.Close()) })

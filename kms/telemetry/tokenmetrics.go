@@ -148,6 +148,9 @@ func (t *tokenCollector) counts(source *tokenSource) (counts [operations]uint64)
 	if source.calls != nil {
 		exact := source.calls()
 		counts[opEncryptBlocks] = exact.EncryptBlocks
+		counts[opSign], counts[opSignBatch] = exact.Sign, 0 // those of batches are in it
+		counts[opMAC], counts[opMACBatch] = exact.MAC, 0
+		counts[opDecryptOAEP] = exact.DecryptOAEP
 		counts[opSeal] = exact.Seal
 		counts[opOpen] = exact.Open
 		counts[opRandom] = exact.Random

@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// link is a TCP connection point between a replica and its store that can be disturbed.
+// link is a TCP connection point between replicas and their store that can be disturbed.
 type link struct {
 	listener net.Listener
-	target   string
 	ctx      context.Context //nolint:containedctx // the life of the link
 	running  sync.WaitGroup
 
 	mu     sync.Mutex
+	target string
 	state  linkState
 	change chan struct{} // closed and replaced when the state changes
 	open   map[net.Conn]struct{}
@@ -55,6 +55,13 @@ func newLink(t *testing.T, target string) *link {
 }
 
 func (l *link) address() string { return l.listener.Addr().String() }
+
+// retarget passes new connections on to another address.
+func (l *link) retarget(target string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.target = target
+}
 
 func (l *link) set(state linkState) {
 	l.mu.Lock()
@@ -122,8 +129,11 @@ func (l *link) serve(client net.Conn) {
 	if !l.pass() {
 		return
 	}
+	l.mu.Lock()
+	target := l.target
+	l.mu.Unlock()
 	var dialer net.Dialer
-	server, err := dialer.DialContext(l.ctx, "tcp", l.target)
+	server, err := dialer.DialContext(l.ctx, "tcp", target)
 	if err != nil || !l.hold(server) {
 		return
 	}

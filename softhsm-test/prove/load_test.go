@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/keyholt/keyholt/kms"
@@ -165,6 +166,19 @@ func isUnavailable(err error) bool {
 		}
 	}
 	return reason(err) == "gRPC Unavailable"
+}
+
+// code is that of gRPC by which the error came over the wire.
+func code(err error) codes.Code {
+	var told *kms.Error
+	if errors.As(err, &told) {
+		for _, row := range wire.Rows() {
+			if row.Sentinel == told.Sentinel { //nolint:errorlint // rows are found by identity
+				return row.Code
+			}
+		}
+	}
+	return status.Code(err)
 }
 
 // problems collects what must not happen, and keeps the first few.

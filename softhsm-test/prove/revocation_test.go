@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
 
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/softhsm-test/pgtest"
@@ -103,12 +104,16 @@ type revocationProof struct {
 	targets  []*target  // one for each trial
 	load     *load
 	problems problems
+	// strictly: no replica is disturbed, so each refusal has the code UNAVAILABLE.
+	strictly bool
 
 	inUse atomic.Pointer[[]*target]
 	hot   atomic.Pointer[target]
 
-	mu        sync.Mutex
-	recovered map[fault][]time.Duration
+	recovered map[fault][]time.Duration // of the goroutine that runs the plan
+
+	// lastRefused is when the last request was sent that found no replica serving, by bootTime.
+	lastRefused atomic.Int64
 }
 
 // versionsPerKey is how many targets are versions of one key.
@@ -202,9 +207,7 @@ func (p *revocationProof) unwrap(ctx context.Context, r *replica, random *rand.R
 	count := p.load.tallies[r.index]
 	if err != nil {
 		count.add(reason(err), items)
-		if !isUnavailable(err) {
-			p.problems.add("a request on %s failed: %v", r.name, err)
-		}
+		p.refused(r, sent, err)
 		return
 	}
 	for i := range results {
@@ -227,8 +230,21 @@ func (p *revocationProof) outcome(r *replica, of *target, u use, result *kms.Dat
 		if !of.begun.Load() {
 			p.problems.add("%s: %s was refused before anybody asked for that: %v", r.name, of.version, err)
 		}
-	case !isUnavailable(err):
-		p.problems.add("%s: %s: %v", r.name, of.version, err)
+	default:
+		p.refused(r, u.sent, fmt.Errorf("%s: %w", of.version, err))
+	}
+}
+
+// refused notes a refusal that has nothing to do with the state of a version.
+func (p *revocationProof) refused(r *replica, sent time.Duration, err error) {
+	if !isUnavailable(err) || p.strictly && code(err) != codes.Unavailable {
+		p.problems.add("%s: a request failed: %v", r.name, err)
+		return
+	}
+	for last := p.lastRefused.Load(); last < int64(sent); last = p.lastRefused.Load() {
+		if p.lastRefused.CompareAndSwap(last, int64(sent)) {
+			return
+		}
 	}
 }
 

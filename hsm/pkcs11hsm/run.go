@@ -1,0 +1,251 @@
+package pkcs11hsm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+const (
+	// A crossing takes as many items as fit in runCrossing by the mean cost of those
+	// before under keys of that specification, but no more than maxRunItems, and, unless
+	// it is a single item, no more than maxRunBytes of input.
+	runCrossing = 1500 * time.Microsecond
+	maxRunItems = 64
+	maxRunBytes = 64 << 10
+	// worthASession is the time of a batch for which a further session is used.
+	worthASession = 200 * time.Microsecond
+	// firstRunCost is assumed of an item before any was measured.
+	firstRunCost = 500 * time.Microsecond
+)
+
+// costs are the mean nanoseconds of one item, by specification.
+type costs [256]atomic.Int64
+
+// of is the cost of one item under a key of the specification.
+func (c *costs) of(spec hsm.KeySpec) time.Duration {
+	if known := c[spec].Load(); known > 0 {
+		return time.Duration(known)
+	}
+	return firstRunCost
+}
+
+// learn keeps a moving mean.
+func (c *costs) learn(spec hsm.KeySpec, cost time.Duration) {
+	c[spec].Store((3*int64(c.of(spec)) + int64(cost)) / 4)
+}
+
+// mechanism is what an operation is begun with.
+type mechanism struct {
+	number     uint
+	parameters uint32 // parametersNone, ...
+	hash       uint   // CKM_SHA...; of PSS and OAEP
+	mgf        uint   // CKG_MGF1_...
+	salt       uint   // bytes; of PSS
+	label      []byte // of OAEP
+}
+
+// operation is what is done with each item of a batch under a key of one specification.
+type operation struct {
+	spec      hsm.KeySpec
+	mechanism mechanism
+	decrypt   bool
+	room      int // bytes of output: that many of a signature or tag, at most of a plaintext
+	count     *atomic.Uint64
+}
+
+// item is one signature, tag or decryption.
+type item struct {
+	input  []byte
+	output []byte // nil unless it was made
+	err    error
+}
+
+// run runs the items that have no error yet. prepare looks at the key's specification and
+// says what is to be done; it may fail items by themselves. A large batch is spread over
+// the sessions of the pool, to which others come in turn. What run returns concerns all
+// items, and then none has an output.
+func (t *Token) run(ctx context.Context, key hsm.UID, items []item, prepare func(hsm.KeySpec) (operation, error)) error {
+	op, err := t.prepare(ctx, key, prepare)
+	if err != nil {
+		clear(items)
+		return err
+	}
+	queue := &itemQueue{items: items}
+	for i := range items {
+		if items[i].err == nil {
+			queue.left = append(queue.left, i)
+		}
+	}
+	if workers := t.workers(op, len(queue.left)); workers > 1 {
+		queue.most = (len(queue.left) + workers - 1) / workers
+		group, ctx := errgroup.WithContext(ctx)
+		for range workers {
+			group.Go(func() error { return t.work(ctx, key, op, queue) })
+		}
+		err = group.Wait()
+	} else {
+		queue.most = len(queue.left)
+		err = t.work(ctx, key, op, queue)
+	}
+	if err != nil {
+		for i := range items {
+			clear(items[i].output)
+			items[i] = item{}
+		}
+	}
+	return err
+}
+
+// prepare finds the specification of the key without a session if it is in the table.
+func (t *Token) prepare(ctx context.Context, key hsm.UID, prepare func(hsm.KeySpec) (operation, error)) (operation, error) {
+	if err := ctx.Err(); err != nil {
+		return operation{}, err
+	}
+	if t.pool.isShut() {
+		return operation{}, hsm.ErrClosed
+	}
+	if k, ok := t.handles.get(key); ok && !k.ambiguous {
+		return prepare(k.spec)
+	}
+	var op operation
+	err := t.withHandle(ctx, key, func(_ *session, k keyHandle) (err error) {
+		op, err = prepare(k.spec)
+		return err
+	})
+	return op, err
+}
+
+// itemQueue hands out the items of a batch.
+type itemQueue struct {
+	items []item
+	most  int // of one crossing
+
+	mu   sync.Mutex
+	left []int
+}
+
+// next takes the items of one crossing; none are left if it is empty.
+func (q *itemQueue) next(limit int) (batch []int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	size := 0
+	for len(batch) < min(limit, q.most) && len(q.left) > 0 {
+		size += len(q.items[q.left[0]].input)
+		if len(batch) > 0 && size > maxRunBytes {
+			break
+		}
+		batch, q.left = append(batch, q.left[0]), q.left[1:]
+	}
+	return batch
+}
+
+// workers is how many sessions a batch of n items is worth.
+func (t *Token) workers(op operation, n int) int {
+	worth := time.Duration(n) * t.costs.of(op.spec) / worthASession
+	return min(int(worth), n, t.cfg.Sessions)
+}
+
+// batchLimit is the most items of one crossing by what they cost.
+func (t *Token) batchLimit(op operation) int {
+	return min(max(int(runCrossing/max(1, t.costs.of(op.spec))), 1), maxRunItems)
+}
+
+// work runs items until none are left.
+func (t *Token) work(ctx context.Context, key hsm.UID, op operation, queue *itemQueue) error {
+	for {
+		batch := queue.next(t.batchLimit(op))
+		if len(batch) == 0 {
+			return nil
+		}
+		for len(batch) > 0 {
+			err := t.withKey(ctx, key, op.spec, func(s *session, h objectHandle) error {
+				done, err := t.cross(s, h, op, queue.items, batch)
+				op.count.Add(operations(done, len(batch), err))
+				batch = batch[done:]
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// cross runs a batch in one crossing. It returns how many items of the batch are finished,
+// well or not; an error concerns all of the others.
+func (t *Token) cross(s *session, h objectHandle, op operation, items []item, batch []int) (int, error) {
+	output, m := s.layOutFlat(op, items, batch)
+	begin := time.Now()
+	c := t.module.lib.run(s.handle, h, op.decrypt, &m, s.input, output, s.flat)
+	if c.done > 0 {
+		t.costs.learn(op.spec, time.Since(begin)/time.Duration(c.done))
+	}
+	defer s.wipe()
+	for n, i := range batch[:c.done] {
+		rv, out := outcome(&s.flat[n], output)
+		if err := t.finish(s, op, &items[i], rv, out); err != nil {
+			clear(out)
+			return n, err
+		}
+	}
+	return c.done, crossed(c)
+}
+
+// layOutFlat puts a batch into the session's buffers and makes room for its output, which
+// the items keep. There is one byte more than needed, so that no address is nil.
+func (s *session) layOutFlat(op operation, items []item, batch []int) (output []byte, m flatMechanism) {
+	size := len(op.mechanism.label) + 1
+	for _, i := range batch {
+		size += len(items[i].input)
+	}
+	s.flat, s.input = s.flat[:0], slices.Grow(s.input[:0], size)
+	s.input = append(s.input, op.mechanism.label...)
+	for n, i := range batch {
+		at := len(s.input)
+		s.input = append(s.input, items[i].input...)
+		s.flat = append(s.flat, newFlatItem(at, len(items[i].input), n*op.room, op.room))
+	}
+	return make([]byte, len(batch)*op.room), op.mechanism.flat(0)
+}
+
+// finish looks at one operation's return code. The error is nil unless it concerns more
+// than this item.
+func (t *Token) finish(s *session, op operation, it *item, rv returnCode, output []byte) error {
+	function := "C_Sign"
+	if op.decrypt {
+		function = "C_Decrypt"
+	}
+	if rv == ckrOK && !op.decrypt && len(output) != op.room {
+		clear(output)
+		it.err = fmt.Errorf("%w: %s made %d bytes, want %d", hsm.ErrUnavailable, function, len(output), op.room)
+		return nil
+	}
+	if rv == ckrOK {
+		it.output = output
+		return nil
+	}
+	e := newCallError(function, rv)
+	if e.class == classAsk {
+		e = t.diagnose(s, e)
+	}
+	switch {
+	case e.class != classAuthentication && e.class != classFailed && e.class != classRequest:
+		return e
+	case op.decrypt:
+		// Whatever the code, it may tell what is wrong with the padding.
+		it.err = hsm.ErrAuthentication
+	case e.class == classAuthentication:
+		it.err = e.as(classFailed, hsm.ErrUnavailable) // no code of C_Sign
+	default:
+		it.err = e
+	}
+	return nil
+}
