@@ -125,7 +125,8 @@ type KeyList struct {
 // VersionInfo is a key version with what is told beside it.
 type VersionInfo struct {
 	Version
-	Primary bool
+	Algorithm Algorithm // of its key
+	Primary   bool
 	// Unavailable says why the version cannot be used although its state allows it;
 	// empty if it can.
 	Unavailable string

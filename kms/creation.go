@@ -27,6 +27,9 @@ type creation struct {
 // lost the store's part of it, and somebody else have begun to undo the creation, then
 // the row has changed and is not activated.
 func (s *Service) makeVersion(ctx context.Context, c *creation) (Revision, error) {
+	if err := s.checkCapability(c.key.Algorithm, c.key.Profile); err != nil {
+		return 0, err
+	}
 	version := &Version{
 		Name: c.key.Name.Version(c.number), State: StateCreating, CreateTime: s.now(), StateTime: s.now(),
 		StatePrincipal: c.principal.Name, RequestID: c.requestID, RequestDigest: c.digest,
@@ -52,11 +55,11 @@ func (s *Service) makeVersion(ctx context.Context, c *creation) (Revision, error
 	// From here on the work goes on without its caller.
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	check, err := s.makeObject(ctx, version.UID, c.key.Profile)
+	made, err := s.makeObject(ctx, version.UID, c.key)
 	var active Revision
 	if err == nil {
 		active, err = s.commit(ctx, func(now *Snapshot) (*Change, error) {
-			return s.activation(now, c, version, announced, check)
+			return s.activation(now, c, version, announced, made)
 		})
 	}
 	if err == nil {
@@ -71,13 +74,16 @@ func (s *Service) makeVersion(ctx context.Context, c *creation) (Revision, error
 
 // activation is the change that makes a version ENABLED and primary, if its row is as it
 // was announced.
-func (s *Service) activation(now *Snapshot, c *creation, version *Version, announced Revision, check []byte) (*Change, error) {
+func (s *Service) activation(
+	now *Snapshot, c *creation, version *Version, announced Revision, made *madeObject,
+) (*Change, error) {
 	entry := now.version(version.Name)
 	if entry == nil || entry.UID != version.UID || entry.Revision != announced {
 		return nil, errorf(ErrConflict, "%s was changed by somebody else while it was made", version.Name)
 	}
 	active := *entry.Version
-	active.State, active.StateTime, active.Check = StateEnabled, s.now(), check
+	active.State, active.StateTime = StateEnabled, s.now()
+	active.Check, active.Attributes = made.check, made.attributes
 	key := now.key(c.key.Name)
 	promoted := key.Clone()
 	promoted.Primary = c.number
@@ -88,18 +94,33 @@ func (s *Service) activation(now *Snapshot, c *creation, version *Version, annou
 	return change, nil
 }
 
-// makeObject makes a version's token object, and its check value with it.
-func (s *Service) makeObject(ctx context.Context, uid hsm.UID, p Profile) ([]byte, error) {
+// madeObject is what the row of a version keeps of its token object.
+type madeObject struct {
+	check      []byte
+	attributes ObjectAttributes
+}
+
+// makeObject makes the token object of a version of the key, and its check value with it.
+func (s *Service) makeObject(ctx context.Context, uid hsm.UID, key *Key) (*madeObject, error) {
 	unlock, err := s.lockStore(ctx, objectsLock)
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.token.GenerateKey(ctx, uid, objectLabel(s.store.ID(), s.now()), p.keySpec())
+	object, err := s.token.GenerateKey(ctx, uid, objectLabel(s.store.ID(), s.now()), key.Algorithm.KeySpec(key.Profile))
 	unlock()
 	if err != nil {
-		return nil, tokenError(err, "make a key of profile "+p.String())
+		return nil, tokenError(err, "make a key of "+key.kind())
 	}
-	return s.newCheckValue(ctx, uid, p)
+	check, err := s.newCheckValue(ctx, uid, key.Algorithm, key.Profile)
+	return &madeObject{check: check, attributes: attributesOf(&object)}, err
+}
+
+// kind is the algorithm of the key, and its profile if it has one.
+func (k *Key) kind() string {
+	if k.Profile == 0 {
+		return k.Algorithm.String()
+	}
+	return k.Algorithm.String() + " " + k.Profile.String()
 }
 
 // objectsLock is the name of the lock that is held while token objects are made and

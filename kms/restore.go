@@ -148,7 +148,11 @@ func (s *Service) compareRestored(ctx context.Context) []string {
 	}
 	problems := make(map[string]string)
 	s.snapshot.Load().versions.Scan(func(_ string, v *versionEntry) bool {
-		switch why := s.lookAt(v, byUID[v.UID]); why {
+		why, err := s.lookAt(ctx, v, byUID[v.UID])
+		if err != nil {
+			why = "its token object could not be looked at: " + err.Error()
+		}
+		switch why {
 		case fitting:
 		case stillOn:
 			if s.switchOff(ctx, v) == SwitchFailed {

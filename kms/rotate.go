@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 )
 
@@ -28,6 +29,7 @@ func (s *Service) RotateKey(ctx context.Context, p Principal, r *RotateKeyReques
 		if err != nil {
 			return err
 		}
+		s.switchOffRestricted(ctx, rotated)
 		if rotated.Spread, err = s.spread(ctx, revision); err == nil {
 			result = rotated
 		}
@@ -94,7 +96,29 @@ func (s *Service) rotated(now *Snapshot, v *versionEntry, r *RotateKeyRequest) *
 	return result
 }
 
-// restrictOlder makes the ENABLED versions of a key REWRAP_ONLY. Their objects stay on.
+// switchOffRestricted switches off the objects of the versions that a rotation has
+// restricted, where nothing is left that could be done with them.
+func (s *Service) switchOffRestricted(ctx context.Context, rotated *RotateKeyResult) {
+	for _, v := range rotated.Restricted {
+		if v.State.usable(rotated.Key.Purpose) {
+			return
+		}
+		unlock, err := s.lockVersion(ctx, v.Name)
+		if err != nil {
+			s.log.WarnContext(ctx, "the token object of a restricted version remains switched on until the next start; "+
+				"the service refuses it all the same",
+				slog.String("key_version", v.Name.String()), slog.Any("error", causeOf(err)))
+			continue
+		}
+		if now := s.snapshot.Load().version(v.Name); now != nil && !now.usable() {
+			s.switchOff(ctx, now)
+		}
+		unlock()
+	}
+}
+
+// restrictOlder makes the ENABLED versions of a key REWRAP_ONLY. Objects of ENCRYPT_DECRYPT
+// versions stay on; of others there is nothing to rewrap: see switchOffRestricted.
 func restrictOlder(key *keyEntry, active *Version, reason string) []*Version {
 	var restricted []*Version
 	for _, older := range key.versions {

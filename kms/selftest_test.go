@@ -65,7 +65,7 @@ func TestSelfTestRefusesAWrongToken(t *testing.T) {
 			w.create("derived", kms.ProfileDerived)
 			w.create("strict", kms.ProfileStrict)
 			w.restart()
-			if want := "profile=" + test.profile.String() + " detail=\"" + test.ran; !strings.Contains(log.String(), want) {
+			if want := "subject=" + test.profile.String() + " detail=\"" + test.ran; !strings.Contains(log.String(), want) {
 				t.Errorf("the log does not say which self-test ran: no %s in\n%s", want, &log)
 			}
 
@@ -76,8 +76,8 @@ func TestSelfTestRefusesAWrongToken(t *testing.T) {
 			if !errors.As(err, &failed) {
 				t.Fatalf("started on a token that miscalculates: %v", err)
 			}
-			if failed.Profile != test.profile || failed.Test != test.ran {
-				t.Errorf("failed %s (%s), want %s (%s)", failed.Profile, failed.Test, test.profile, test.ran)
+			if failed.Subject != test.profile.String() || failed.Test != test.ran {
+				t.Errorf("failed %s (%s), want %s (%s)", failed.Subject, failed.Test, test.profile, test.ran)
 			}
 		})
 	}

@@ -1,6 +1,11 @@
 package kms
 
-import "crypto"
+import (
+	"context"
+	"crypto"
+
+	"github.com/keyholt/keyholt/hsm"
+)
 
 // SignatureFormat is how a signature is written.
 type SignatureFormat uint8
@@ -113,4 +118,121 @@ type PublicKey struct {
 	Version   VersionName
 	State     State // now: any but CREATING and DESTROYED
 	Algorithm Algorithm
+}
+
+// String returns the format's name.
+func (f SignatureFormat) String() string {
+	switch f {
+	case SignatureDER:
+		return "DER"
+	case SignatureRaw:
+		return "RAW"
+	default:
+		return "SIGNATURE_FORMAT_UNSPECIFIED"
+	}
+}
+
+// orDefault is the format that is meant if none is said.
+func (f SignatureFormat) orDefault() SignatureFormat {
+	if f == 0 {
+		return SignatureDER
+	}
+	return f
+}
+
+func (f SignatureFormat) check() error {
+	return checkChoice("signature_format", f.orDefault() == SignatureDER || f == SignatureRaw)
+}
+
+// Sign returns a signature by a version of an ASYMMETRIC_SIGN key. Errors, beside those of
+// all operations: ErrPurpose, ErrDigestLength, ErrHashMismatch.
+func (s *Service) Sign(ctx context.Context, p Principal, r *SignRequest) (*SignResult, error) {
+	it, err := s.performKey(ctx, newKeyCall(p, ActionSign, keyItem{
+		named: namedKey{r.Key, r.Version}, digest: r.Digest, digestHash: r.DigestHash, message: nilIfEmpty(r.Message),
+		format: r.Format.orDefault(),
+	}, firstError(checkDigestOrMessage(r.Digest, r.DigestHash, r.Message), r.Format.check())))
+	if err != nil {
+		return nil, err
+	}
+	return it.signature(), nil
+}
+
+// BatchSign returns many signatures. The token makes them in as many sessions as it has.
+func (s *Service) BatchSign(ctx context.Context, p Principal, r *BatchSignRequest) ([]SignResult, error) {
+	c := newKeyBatch(p, ActionBatchSign, r.Parent, namedKey{r.Key, r.Version}, len(r.Items), func(i int) (keyItem, error) {
+		from := &r.Items[i]
+		return keyItem{
+			named: namedKey{from.Key, from.Version}, digest: from.Digest, digestHash: from.DigestHash,
+			message: nilIfEmpty(from.Message), format: r.Format.orDefault(),
+		}, firstError(from.Invalid, checkDigestOrMessage(from.Digest, from.DigestHash, from.Message))
+	})
+	c.invalid = firstError(c.invalid, r.Format.check())
+	if err := s.performData(ctx, c); err != nil {
+		return nil, err
+	}
+	results := make([]SignResult, len(c.items))
+	for i := range c.items {
+		results[i] = *c.items[i].signature()
+	}
+	return results, nil
+}
+
+func (it *keyItem) signature() *SignResult {
+	if it.err != nil {
+		return &SignResult{Version: nameOf(it.version), Err: it.err}
+	}
+	return &SignResult{Signature: it.output, Version: it.version.Name, Algorithm: it.version.algorithm}
+}
+
+// sign has the token sign items under one version.
+func (s *Service) sign(ctx context.Context, v *versionEntry, items []*keyItem) error {
+	ctx, end := s.begin(ctx, PhaseCipher)
+	defer end()
+	scheme := v.algorithm.row().scheme
+	if len(items) == 1 {
+		signature, err := s.token.Sign(ctx, v.UID, scheme, items[0].input)
+		if err != nil {
+			return tokenError(err, "sign")
+		}
+		return items[0].keepSignature(signature)
+	}
+	batch := make([]hsm.SignItem, len(items))
+	for i, it := range items {
+		batch[i].Input = it.input
+	}
+	if err := s.token.SignBatch(ctx, v.UID, scheme, batch); err != nil {
+		return tokenError(err, "sign")
+	}
+	for i, it := range items {
+		if it.err = batch[i].Err; it.err != nil {
+			it.err = tokenError(it.err, "sign")
+			continue
+		}
+		it.err = it.keepSignature(batch[i].Signature)
+	}
+	return nil
+}
+
+// keepSignature writes a signature of the token in the format that was asked for.
+func (it *keyItem) keepSignature(signature []byte) error {
+	a := it.version.algorithm
+	if len(signature) != a.OutputSize() {
+		return errorf(ErrUnsupported, "the token made a signature of another length than %s has", a)
+	}
+	if it.format == SignatureDER && a.row().scheme == hsm.ECDSA {
+		der, err := derSignature(signature)
+		if err != nil {
+			return errorf(ErrUnsupported, "the token made a signature that cannot be encoded").because(err)
+		}
+		signature = der
+	}
+	it.output = signature
+	return nil
+}
+
+func nilIfEmpty(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
 }

@@ -35,9 +35,16 @@ type keyEntry struct {
 // part is shared by all snapshots.
 type versionEntry struct {
 	*Version
-	profile Profile
-	live    *liveKey
+	algorithm Algorithm // of its key, as is
+	profile   Profile
+	live      *liveKey
 }
+
+// keySpec is what token object the version is.
+func (v *versionEntry) keySpec() hsm.KeySpec { return v.algorithm.KeySpec(v.profile) }
+
+// usable reports whether the state of the version lets its token object be used.
+func (v *versionEntry) usable() bool { return v.State.usable(v.algorithm.Purpose()) }
 
 func newSnapshot() *Snapshot {
 	return &Snapshot{
@@ -159,7 +166,7 @@ func (s *Snapshot) putVersion(v *Version, old *Snapshot) {
 	if !ok {
 		return // the store refuses such a row
 	}
-	entry := &versionEntry{Version: v, profile: key.Profile}
+	entry := &versionEntry{Version: v, algorithm: key.Algorithm, profile: key.Profile}
 	if old != nil {
 		if was, ok := old.versions.Get(string(v.UID[:])); ok {
 			entry.live = was.live
@@ -174,7 +181,7 @@ func (s *Snapshot) putVersion(v *Version, old *Snapshot) {
 	if !v.FirstUse.IsZero() {
 		entry.live.used.Store(true)
 	}
-	entry.live.setUsable(v.State.usable())
+	entry.live.setUsable(entry.usable())
 	s.versions.Set(string(v.UID[:]), entry)
 
 	n := int(v.Name.Number())

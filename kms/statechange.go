@@ -129,7 +129,7 @@ const lockPatience = 500 * time.Millisecond
 // unless the other process dies between object and row.
 func (s *Service) moveUnderLock(ctx context.Context, c *stateCall) (*StateChange, Revision, error) {
 	lockCtx, cancel := ctx, func() {}
-	stops := !c.to.usable()
+	stops := !s.leavesUsable(c)
 	if stops {
 		lockCtx, cancel = context.WithTimeout(ctx, lockPatience)
 	}
@@ -151,6 +151,13 @@ func (s *Service) moveUnderLock(ctx context.Context, c *stateCall) (*StateChange
 		return nil, 0, err
 	}
 	return s.moveVersion(ctx, c)
+}
+
+// leavesUsable reports whether a version whose state was changed as asked can still be
+// used for something that needs its token object.
+func (s *Service) leavesUsable(c *stateCall) bool {
+	key := s.snapshot.Load().key(c.name.Key())
+	return key != nil && c.to.usable(key.Purpose)
 }
 
 // prepareMove looks at what a change of the row alone does not see: the token object,
@@ -191,8 +198,8 @@ func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, 
 	entry := s.snapshot.Load().version(c.name)
 	var revision Revision
 	var err error
-	if c.to.usable() {
-		if c.action == ActionEnableVersion || !entry.State.usable() {
+	if s.leavesUsable(c) {
+		if c.action == ActionEnableVersion || !entry.usable() {
 			if result.Switch, err = s.switchObject(ctx, entry, true); err != nil {
 				s.switchBackOff(ctx, entry) // the token may have done it and failed to say so
 				return nil, 0, err
@@ -204,7 +211,7 @@ func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, 
 		}
 	} else {
 		if revision, err = s.commit(ctx, change); err != nil {
-			if now := s.snapshot.Load().version(c.name); now != nil && !now.State.usable() {
+			if now := s.snapshot.Load().version(c.name); now != nil && !now.usable() {
 				s.switchOff(ctx, entry) // the row was changed, and only the answer lost
 			}
 			return nil, 0, err
@@ -295,8 +302,11 @@ func dataLoss(entry *versionEntry, to State) *Error {
 	if !entry.FirstUse.IsZero() {
 		since = "has been in use since " + timeText(entry.FirstUse)
 	}
-	err := errorf(ErrDataLoss, "%s %s: as %s it loses what it still protects; rotate and rewrap first, or accept the loss",
-		entry.Name, since, to).with("key_version", entry.Name.String())
+	loses := "it loses what it still protects; rotate and rewrap first, or accept the loss"
+	if p := entry.algorithm.Purpose(); p == PurposeAsymmetricSign || p == PurposeMAC {
+		loses = "nothing that it has signed can be trusted any more; rotate and sign again first, or accept the loss"
+	}
+	err := errorf(ErrDataLoss, "%s %s: as %s %s", entry.Name, since, to, loses).with("key_version", entry.Name.String())
 	if !entry.FirstUse.IsZero() {
 		err = err.with("first_use_time", timeText(entry.FirstUse))
 	}
