@@ -86,6 +86,7 @@ type loader struct {
 	strict     map[hsm.UID]*kms.Version // STRICT versions whose counter was not met yet
 	uids       map[hsm.UID]kms.VersionName
 	texts      map[string]string
+	attributes map[string]kms.ObjectAttributes // by their text
 }
 
 // keyID names a key as the columns of its row do.
@@ -102,6 +103,7 @@ func newLoader(ring *ring, storeID string, head *headRow) *loader {
 		strict:     make(map[hsm.UID]*kms.Version),
 		uids:       make(map[hsm.UID]kms.VersionName),
 		texts:      make(map[string]string),
+		attributes: make(map[string]kms.ObjectAttributes),
 	}
 }
 
@@ -214,7 +216,7 @@ func (l *loader) addVersion(r *record) error {
 	if key == nil {
 		return errors.New("the row of its key is missing")
 	}
-	v, err := readVersionOf(key.Name, r)
+	v, err := readVersionOf(key.Name, r, l.attributes)
 	if err != nil {
 		return err
 	}

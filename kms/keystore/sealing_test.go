@@ -148,6 +148,14 @@ func goldenRecords(t *testing.T) ([]*table, []*record) {
 		DestroyTime: at.Add(3 * time.Second), RestoreTo: kms.StateRevoked, Epoch: math.MaxUint32,
 		StateTime: at.Add(time.Second), StatePrincipal: "unix:0", StateReason: "leaked\ntwice",
 		FirstUse: at.Add(2 * time.Second), Check: []byte{0x00, 0xff, 0x80},
+		Attributes: kms.ObjectAttributes{
+			Attributes: hsm.Attributes{
+				Local: hsm.ReportedTrue, Extractable: hsm.ReportedFalse, NeverExtractable: hsm.ReportedTrue,
+				KeyGenMechanism: "CKM_AES_KEY_GEN",
+			},
+			Mechanisms: []string{"CKM_AES_ECB"},
+		},
+		Imported:  true,
 		RequestID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8", RequestDigest: bytes.Repeat([]byte{7}, 32),
 		Revision: 1 << 40,
 	}

@@ -57,7 +57,8 @@ var (
 	versionTable = newTable("versions", "version", 3,
 		[]string{"namespace_id", "key_id", "number", "uid"},
 		[]string{"state", "create_time", "state_time", "state_principal", "state_reason", "destroy_time",
-			"restore_to", "epoch", "first_use", "check_value", "request_id", "request_digest"},
+			"restore_to", "epoch", "first_use", "check_value", "attributes", "imported",
+			"request_id", "request_digest"},
 		func(fixed []any) string {
 			return fmt.Sprintf("namespaces/%v/keys/%v/versions/%v", fixed[0], fixed[1], fixed[2])
 		})

@@ -78,7 +78,16 @@ func Version(key *kms.Key, number uint32) *kms.Version {
 		Epoch:          math.MaxUint32,
 		FirstUse:       sampleTime.Add(4 * time.Second),
 		Check:          digest[:16],
-		RequestID:      "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
-		RequestDigest:  digest[:],
+		Attributes: kms.ObjectAttributes{
+			Attributes: hsm.Attributes{
+				Local: hsm.ReportedTrue, Sensitive: hsm.ReportedTrue, AlwaysSensitive: hsm.ReportedFalse, Private: hsm.ReportedTrue,
+				Extractable: hsm.ReportedFalse, NeverExtractable: hsm.ReportedTrue, Modifiable: hsm.ReportedTrue,
+				KeyGenMechanism: "CKM_AES_KEY_GEN",
+			},
+			Mechanisms: []string{"CKM_AES_ECB"},
+		},
+		Imported:      true,
+		RequestID:     "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+		RequestDigest: digest[:],
 	}
 }

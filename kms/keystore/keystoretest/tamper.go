@@ -39,7 +39,7 @@ func sealedRows() []sealedRow {
 			[]string{"labels = '{}'", "primary_version = 1", "profile = 'STRICT'"}},
 		{"versions", version, "namespaces/shop/keys/orders/versions/1", []string{
 			"state = 'DISABLED'", "destroy_time = NULL", "restore_to = NULL", "epoch = 0", "restore_to = 'DISABLED'",
-			"request_digest = check_value"}},
+			"request_digest = check_value", "attributes = ''", "imported = 0"}},
 		{"reservations", "taken > 0", "encryption counter", []string{"taken = 0", "taken = taken - 1"}},
 		{"orphans", "principal = 'unix:0'", "orphan", []string{"destroy_time = destroy_time - 1", "label = ''"}},
 		{"removals", "kind = 'orphan'", "removal of the orphan", []string{"name = '00000000000000000000000000000000'"}},

@@ -78,6 +78,8 @@ CREATE TABLE versions (
     epoch           bigint NOT NULL,
     first_use       bigint, -- NULL: never used
     check_value     bytea  NOT NULL,
+    attributes      text   NOT NULL, -- a JSON object: what the token reported of its object; empty: none yet
+    imported        bigint NOT NULL, -- 0 or 1
     request_id      text   NOT NULL,
     request_digest  bytea  NOT NULL,
     revision        bigint NOT NULL,

@@ -74,6 +74,8 @@ CREATE TABLE versions (
     epoch           INTEGER NOT NULL,
     first_use       INTEGER, -- NULL: never used
     check_value     BLOB    NOT NULL,
+    attributes      TEXT    NOT NULL, -- a JSON object: what the token reported of its object; empty: none yet
+    imported        INTEGER NOT NULL, -- 0 or 1
     request_id      TEXT    NOT NULL,
     request_digest  BLOB    NOT NULL,
     revision        INTEGER NOT NULL,
