@@ -125,14 +125,12 @@ func (t *Token) unwrapTwice(s *session, by objectHandle, w hsm.Wrapped, template
 	return t.unwrap(s, pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_WRAP_PAD, nil), middle, w.Value, template)
 }
 
-// giveUp makes an error one after which the session is closed.
+// giveUp makes an error one after which the session is closed, unless it is gone anyway.
 func giveUp(err error) error {
-	switch c, _ := classOf(err); c {
-	case classSession, classLogin, classGone:
+	if c, _ := classOf(err); c == classGone || sessionIsDead(err) {
 		return err
-	default:
-		return newCallError("C_DestroyObject", pkcs11.CKR_OPERATION_ACTIVE)
 	}
+	return newCallError("C_DestroyObject", pkcs11.CKR_OPERATION_ACTIVE)
 }
 
 // unwrap is C_UnwrapKey. Codes that do not tell of a lost session or token all become
