@@ -122,7 +122,7 @@ func (t *Token) unwrapTwice(s *session, by objectHandle, w hsm.Wrapped, template
 	if length, known := set.ulong(pkcs11.CKA_VALUE_LEN); known && length != 0 && length != wrappingKeyBytes {
 		return 0, errUnwrap
 	}
-	return t.unwrap(s, pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_WRAP_PAD, nil), middle, w.Value, template)
+	return t.unwrap(s, pkcs11.NewMechanism(t.dialect.keyWrap, nil), middle, w.Value, template)
 }
 
 // giveUp makes an error one after which the session is closed, unless it is gone anyway.
@@ -176,7 +176,7 @@ func (d dialect) unwrappingTemplate() []*pkcs11.Attribute {
 		template = append(template, pkcs11.NewAttribute(usage, usage == pkcs11.CKA_UNWRAP))
 	}
 	if d.allowedMechanisms {
-		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, ulongBytes(pkcs11.CKM_AES_KEY_WRAP_PAD)))
+		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, ulongBytes(d.keyWrap)))
 	}
 	return template
 }
