@@ -56,6 +56,10 @@ func (d *decoder) version(s string) kms.VersionName {
 	return named(d, "name", s, true, kms.ParseVersionName)
 }
 
+func (d *decoder) optionalVersion(field, s string) kms.VersionName {
+	return named(d, field, s, false, kms.ParseVersionName)
+}
+
 // encodeName is the empty string for a name that names nothing.
 func encodeName[N interface {
 	comparable
