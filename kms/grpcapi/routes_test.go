@@ -155,6 +155,42 @@ func (r *recorder) RewrapDataKeys(_ context.Context, p kms.Principal, _ *kms.Rew
 	return note(r, "RewrapDataKeys", p, []kms.DataKeyResult{{}})
 }
 
+func (r *recorder) Sign(_ context.Context, p kms.Principal, _ *kms.SignRequest) (*kms.SignResult, error) {
+	return note(r, "Sign", p, &kms.SignResult{})
+}
+
+func (r *recorder) BatchSign(_ context.Context, p kms.Principal, _ *kms.BatchSignRequest) ([]kms.SignResult, error) {
+	return note(r, "BatchSign", p, []kms.SignResult{{}})
+}
+
+func (r *recorder) Verify(_ context.Context, p kms.Principal, _ *kms.VerifyRequest) (*kms.VerifyResult, error) {
+	return note(r, "Verify", p, &kms.VerifyResult{})
+}
+
+func (r *recorder) GetPublicKey(_ context.Context, p kms.Principal, _ *kms.GetPublicKeyRequest) (*kms.PublicKey, error) {
+	return note(r, "GetPublicKey", p, &kms.PublicKey{})
+}
+
+func (r *recorder) AsymmetricDecrypt(_ context.Context, p kms.Principal, _ *kms.AsymmetricDecryptRequest) (*kms.AsymmetricDecryptResult, error) {
+	return note(r, "AsymmetricDecrypt", p, &kms.AsymmetricDecryptResult{})
+}
+
+func (r *recorder) GenerateMac(_ context.Context, p kms.Principal, _ *kms.GenerateMacRequest) (*kms.MacResult, error) {
+	return note(r, "GenerateMac", p, &kms.MacResult{})
+}
+
+func (r *recorder) BatchGenerateMac(_ context.Context, p kms.Principal, _ *kms.BatchGenerateMacRequest) ([]kms.MacResult, error) {
+	return note(r, "BatchGenerateMac", p, []kms.MacResult{{}})
+}
+
+func (r *recorder) VerifyMac(_ context.Context, p kms.Principal, _ *kms.VerifyMacRequest) (*kms.VerifyMacResult, error) {
+	return note(r, "VerifyMac", p, &kms.VerifyMacResult{})
+}
+
+func (r *recorder) BatchVerifyMac(_ context.Context, p kms.Principal, _ *kms.BatchVerifyMacRequest) ([]kms.VerifyMacResult, error) {
+	return note(r, "BatchVerifyMac", p, []kms.VerifyMacResult{{}})
+}
+
 func (r *recorder) GenerateRandom(_ context.Context, p kms.Principal, size int) (kms.Secret, error) {
 	return note(r, "GenerateRandom", p, make(kms.Secret, size))
 }
