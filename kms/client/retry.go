@@ -14,7 +14,8 @@ import (
 
 // retryConfig is the methodConfig of gRPC's service config: which methods may be
 // repeated when the service was unavailable. All those are in it that leave the same
-// behind when they are carried out twice. CreateKey and RotateKey are, because
+// behind when they are carried out twice; of Sign the worst is a second signature of the
+// same, which nobody has. CreateKey and RotateKey are, because
 // withRequestID gives each a request id. CreateNamespace and UpdateKey are not: of a
 // call that was carried out and whose answer was lost, the repetition would report
 // that the namespace exists, or that the etag has changed. ResealStore is not either: it
@@ -44,6 +45,15 @@ func retryConfig() string {
 		kmsv1.CryptoService_WrapDataKeys_FullMethodName,
 		kmsv1.CryptoService_UnwrapDataKeys_FullMethodName,
 		kmsv1.CryptoService_RewrapDataKeys_FullMethodName,
+		kmsv1.CryptoService_Sign_FullMethodName,
+		kmsv1.CryptoService_BatchSign_FullMethodName,
+		kmsv1.CryptoService_Verify_FullMethodName,
+		kmsv1.CryptoService_GetPublicKey_FullMethodName,
+		kmsv1.CryptoService_AsymmetricDecrypt_FullMethodName,
+		kmsv1.CryptoService_GenerateMac_FullMethodName,
+		kmsv1.CryptoService_BatchGenerateMac_FullMethodName,
+		kmsv1.CryptoService_VerifyMac_FullMethodName,
+		kmsv1.CryptoService_BatchVerifyMac_FullMethodName,
 		kmsv1.CryptoService_GenerateRandom_FullMethodName,
 		kmsv1.SystemService_Diagnose_FullMethodName,
 		kmsv1.SystemService_WhoAmI_FullMethodName,
