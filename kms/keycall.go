@@ -63,7 +63,7 @@ func (n namedKey) check() error {
 	case n.key.IsZero() && n.version.IsZero():
 		return required("key", true)
 	case !n.key.IsZero() && !n.version.IsZero():
-		return Invalid(Violation{"version", "name a key, for its primary version, or a version: not both"})
+		return Invalid(Violation{"key_version", "name a key, for its primary version, or a version: not both"})
 	}
 	return nil
 }
