@@ -99,7 +99,7 @@ var table = [...]Row{
 		"Use it, rotate it, or choose another name. To make a repeated call safe give it a request id.", 0},
 
 	{kms.ErrPurpose, codes.FailedPrecondition, "WRONG_KEY_PURPOSE",
-		"The key is for another purpose than what was asked of it. The metadata has both.",
+		"The key is for another purpose than what was asked of it. The metadata has its purpose and its algorithm.",
 		"Use a key of the right purpose: a key never changes its own.", 0},
 	{kms.ErrKeyMismatch, codes.FailedPrecondition, "KEY_MISMATCH",
 		"The ciphertext was made by another key than the request names.",
