@@ -202,7 +202,7 @@ func (it *item) repeats(before *item) bool {
 // with a context of their own are always told apart.
 func (e *ItemEvent) continues(before *ItemEvent) bool {
 	return e.Context == nil && before.Context == nil && e.Version == before.Version && e.Target == before.Target &&
-		e.target == before.target && sameOutcome(e.Err, before.Err)
+		e.target == before.target && e.Verdict == before.Verdict && sameOutcome(e.Err, before.Err)
 }
 
 func sameOutcome(a, b error) bool {

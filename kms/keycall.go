@@ -266,7 +266,7 @@ func (c *keyCall) event(at time.Time, err error) *Event {
 	e := &Event{Time: at, Principal: c.principal, Action: c.action, Namespace: c.parent, Err: err}
 	for i := range c.items {
 		it := &c.items[i]
-		entry := ItemEvent{Count: 1, Err: it.err}
+		entry := ItemEvent{Count: 1, Err: it.err, Verdict: c.verdict(it)}
 		if it.version != nil {
 			entry.Version, entry.version = it.version.Name, it.version
 		}
@@ -277,6 +277,18 @@ func (c *keyCall) event(at time.Time, err error) *Event {
 		e.Items = append(e.Items, entry)
 	}
 	return e
+}
+
+// verdict is what the record says of a verification.
+func (c *keyCall) verdict(it *keyItem) Verdict {
+	switch {
+	case !c.operation.verifies || it.err != nil || it.version == nil:
+		return 0
+	case it.valid:
+		return VerdictValid
+	default:
+		return VerdictInvalid
+	}
 }
 
 // performKey is performData for a call with one item, whose outcome is the call's.

@@ -16,6 +16,7 @@ type keyOperation struct {
 	// an ASYMMETRIC_DECRYPT key that is handing out its public key: whoever has that can
 	// encrypt, and no more is heard of it.
 	protects Purpose
+	verifies bool // the result is a verdict, which is recorded
 	// check says what is wrong with an item for the algorithm, and sets its input.
 	check func(Algorithm, *keyItem) error
 	// work does the items of one version. Outcomes are per item; the error is for all.
@@ -41,7 +42,7 @@ var (
 		check: checkSigned, work: (*Service).sign,
 	}
 	verification = keyOperation{
-		purposes: []Purpose{PurposeAsymmetricSign}, uses: usePublic,
+		purposes: []Purpose{PurposeAsymmetricSign}, uses: usePublic, verifies: true,
 		check: checkSigned, work: (*Service).verify,
 	}
 	publicKeys = keyOperation{
@@ -54,7 +55,7 @@ var (
 		check: checkMacMessage, work: (*Service).makeMacs,
 	}
 	macVerification = keyOperation{
-		purposes: []Purpose{PurposeMAC}, uses: useOpen,
+		purposes: []Purpose{PurposeMAC}, uses: useOpen, verifies: true,
 		check: checkMacMessage, work: (*Service).verifyMacs,
 	}
 	asymmetricDecryption = keyOperation{

@@ -180,7 +180,7 @@ func TestRecordsOfKeyOperations(t *testing.T) {
 			e := w.auditor.last()
 			if e.Action != op.action || e.Namespace != name.Namespace() || len(e.Items) != 1 || e.Items[0].Count != 1 ||
 				e.Items[0].Version != name.Version(1) || (e.Items[0].Err != nil) != (outcome != nil) || e.Err != nil ||
-				e.Revision == 0 || e.CheckedAt == 0 {
+				e.Items[0].Verdict != verdictOf(op.action) || e.Revision == 0 || e.CheckedAt == 0 {
 				t.Errorf("the record of %s: %+v", op.action, e)
 			}
 			if text := fmt.Sprintf("%+v", e); strings.Contains(text, "c0nfidential") {
@@ -188,6 +188,15 @@ func TestRecordsOfKeyOperations(t *testing.T) {
 			}
 		}
 	}
+}
+
+// verdictOf is what is recorded of an operation of the table: what those that verify are
+// given is never good.
+func verdictOf(a kms.Action) kms.Verdict {
+	if a == kms.ActionVerify || a == kms.ActionVerifyMac || a == kms.ActionBatchVerifyMac {
+		return kms.VerdictInvalid
+	}
+	return 0
 }
 
 // Every signing algorithm refuses what it does not sign, with a typed error each, and
