@@ -251,7 +251,7 @@ type StoreReport struct {
 	Revision Revision
 	SealKey  hsm.UID
 	// Rows that were read, verified, sealed, written or restored, by kind: "namespaces",
-	// "keys", "versions", "orphans", "origin", "reservations".
+	// "keys", "versions", "orphans", "import_jobs", "origin", "reservations".
 	Rows map[string]int
 	// Problems are what VerifyStore has found wrong; empty: nothing.
 	Problems []string

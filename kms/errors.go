@@ -49,6 +49,19 @@ var (
 	// ErrKeyExists: a key of that name exists already.
 	ErrKeyExists = errors.New("key exists")
 
+	// ErrImportJobNotFound: the import job does not exist.
+	ErrImportJobNotFound = errors.New("import job not found")
+	// ErrImportJobExists: an import job of that name exists already.
+	ErrImportJobExists = errors.New("import job exists")
+	// ErrImportJobExpired: the time of the import job has passed.
+	ErrImportJobExpired = errors.New("import job has expired")
+	// ErrImportJobUnavailable: the wrapping key of the import job is missing, or is not the
+	// one that was made for it.
+	ErrImportJobUnavailable = errors.New("import job is unavailable")
+	// ErrWrappedKey: a wrapped key does not open with the wrapping key of the import job,
+	// or is not of the key's algorithm. One error for all that may be wrong with it.
+	ErrWrappedKey = errors.New("wrapped key cannot be imported")
+
 	// ErrPurpose: the key's purpose does not allow the operation.
 	ErrPurpose = errors.New("the key is for another purpose")
 	// ErrKeyMismatch: the ciphertext was made by another key than the request names.

@@ -22,6 +22,11 @@ const (
 	ActionScheduleVersion Action = "ScheduleKeyVersionDestruction"
 	ActionRestoreVersion  Action = "RestoreKeyVersion"
 	ActionDestroyVersion  Action = "DestroyKeyVersion" // by the service itself, when the window has passed
+	ActionCreateImportJob Action = "CreateImportJob"
+	ActionGetImportJob    Action = "GetImportJob"
+	ActionListImportJobs  Action = "ListImportJobs"
+	ActionImportVersion   Action = "ImportKeyVersion"
+	ActionExpireImportJob Action = "ExpireImportJob" // by the service itself, when its time has passed
 	ActionEncrypt         Action = "Encrypt"
 	ActionDecrypt         Action = "Decrypt"
 	ActionBatchEncrypt    Action = "BatchEncrypt"
@@ -81,6 +86,11 @@ var actions = map[Action]actionRule{
 	ActionScheduleVersion: {changes: true},
 	ActionRestoreVersion:  {changes: true},
 	ActionDestroyVersion:  {changes: true},
+	ActionCreateImportJob: {changes: true},
+	ActionGetImportJob:    {},
+	ActionListImportJobs:  {},
+	ActionImportVersion:   {changes: true},
+	ActionExpireImportJob: {changes: true},
 	ActionEncrypt:         {},
 	ActionDecrypt:         {},
 	ActionBatchEncrypt:    {},

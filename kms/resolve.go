@@ -160,7 +160,9 @@ func (s *Snapshot) whyNot(v *versionEntry, u use) *Error {
 	case unavailable != "" && u&objectUses != 0:
 		return v.unavailable(unavailable)
 	case u&useSeal != 0 && v.profile == ProfileStrict && v.Epoch != s.epoch():
-		return v.uncounted()
+		return v.uncounted("the store was restored or rolled back since it was made")
+	case u&useSeal != 0 && v.profile == ProfileStrict && v.Imported:
+		return v.uncounted("it was imported, and may have been used elsewhere")
 	default:
 		return nil
 	}
@@ -188,12 +190,12 @@ func (v *versionEntry) unavailable(why string) *Error {
 	return errorf(ErrVersionUnavailable, "%s is unavailable: %s", v.Name, why).with("key_version", v.Name.String())
 }
 
-// uncounted tells that a STRICT version is from before the store was put to an older
-// state: the encryptions that it has made since then are not all counted, and nonces of
-// 96 random bits allow only so many.
-func (v *versionEntry) uncounted() *Error {
-	return errorf(ErrEncryptionLimit, "the store was restored or rolled back since %s was made, so it is not known how many "+
-		"ciphertexts it has made: rotate the key", v.Name).with("key_version", v.Name.String())
+// uncounted tells that it is not known how many encryptions a STRICT version has made, and
+// nonces of 96 random bits allow only so many: it was imported, or is from before the store
+// was put to an older state.
+func (v *versionEntry) uncounted(why string) *Error {
+	return errorf(ErrEncryptionLimit, "it is not known how many ciphertexts %s has made: %s; rotate the key", v.Name, why).
+		with("key_version", v.Name.String())
 }
 
 // stateError tells the state of a version that forbids what was asked for, with the

@@ -95,7 +95,8 @@ func (s *Service) restore(ctx context.Context, p Principal, reason string, backu
 		return nil, 0, err
 	}
 	report := &StoreReport{StoreID: s.store.ID(), Revision: revision, SealKey: backup.SealKey, Rows: map[string]int{
-		"namespaces": len(change.Namespaces), "keys": len(change.Keys), "versions": len(change.Versions), "origin": 1,
+		"namespaces": len(change.Namespaces), "keys": len(change.Keys), "versions": len(change.Versions), "import_jobs": len(change.ImportJobs),
+		"origin": 1,
 	}}
 	ctx, cancel := detached(ctx)
 	defer cancel()
@@ -130,6 +131,13 @@ func (s *Service) restoration(now *Snapshot, p Principal, reason string, backup 
 			row := k.Clone()
 			row.Revision = 0
 			change.Keys = append(change.Keys, row)
+		}
+	}
+	for _, j := range backup.ImportJobs {
+		if j.State != ImportJobCreating && now.importJob(j.Name) == nil {
+			row := *j
+			row.Revision = 0
+			change.ImportJobs = append(change.ImportJobs, &row)
 		}
 	}
 	return change

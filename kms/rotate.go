@@ -3,7 +3,6 @@ package kms
 import (
 	"context"
 	"log/slog"
-	"slices"
 )
 
 // RotateKey makes a new version of a key and makes it primary; the older ones keep
@@ -51,16 +50,10 @@ func (s *Service) rotate(ctx context.Context, p Principal, r *RotateKeyRequest) 
 		return nil, 0, keyNotFound(r.Name)
 	}
 	digest := r.digest()
-	if r.RequestID != "" {
-		for _, v := range key.versions {
-			if v.RequestID != r.RequestID || v.State == StateCreating {
-				continue
-			}
-			if !slices.Equal(v.RequestDigest, digest) {
-				return nil, 0, errorf(ErrRequestIDReused, "request %s was not this rotation of %s", r.RequestID, r.Name)
-			}
-			return s.rotated(now, v, r), now.Revision(), nil
-		}
+	if v, err := key.repeated(r.RequestID, digest); err != nil {
+		return nil, 0, err
+	} else if v != nil {
+		return s.rotated(now, v, r), now.Revision(), nil
 	}
 	if last := key.versions[len(key.versions)-1]; last.State == StateCreating {
 		// What an earlier attempt left and could not clear away.

@@ -68,6 +68,8 @@ type Service struct {
 	keyLocks     lockTable[KeyName]     // held while a version of the key is made
 	versionLocks lockTable[VersionName] // held while a version changes state: row and object
 
+	importJobLocks lockTable[ImportJobName] // held while row or wrapping key of a job changes
+
 	gate     *gate
 	scratch  scratch
 	rotator  rotator
@@ -78,6 +80,7 @@ type Service struct {
 	anchors     anchors
 	destruction DestructionLimits
 	destroyer   destroyer
+	jobExpirer  jobExpirer
 	usage       usageCounters
 }
 
@@ -113,6 +116,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	s.rotator.start(s)
 	s.destroyer.start(s)
+	s.jobExpirer.start(s)
 	s.usage.start(s)
 	return s, nil
 }
@@ -141,6 +145,7 @@ func (s *Service) join(ctx context.Context, acceptRollback string) error {
 func (s *Service) Close() {
 	s.rotator.stop()
 	s.destroyer.stop()
+	s.jobExpirer.stop()
 	s.usage.stop()
 	s.replica.stop()
 }
@@ -240,6 +245,7 @@ func (s *Service) replace(next *Snapshot) {
 	s.replica.replaced(old)
 	s.rotator.wake()
 	s.destroyer.wake()
+	s.jobExpirer.wake()
 }
 
 // changeTimeout bounds a change that was begun and goes on without its caller.

@@ -20,6 +20,9 @@ type Snapshot struct {
 	versions   *btree.Map[string, *versionEntry] // by the 16 bytes of the UID
 	orphans    *btree.Map[string, *Orphan]       // by the 16 bytes of the UID
 
+	importJobs   *btree.Map[string, *ImportJob] // by jobIndex
+	wrappingKeys *btree.Map[string, *ImportJob] // the same by the 16 bytes of the UID
+
 	// handing counts the results that passed their final check under this snapshot and
 	// are not handed over yet (release.go).
 	handing atomic.Int64
@@ -52,6 +55,9 @@ func newSnapshot() *Snapshot {
 		keys:       new(btree.Map[string, *keyEntry]),
 		versions:   new(btree.Map[string, *versionEntry]),
 		orphans:    new(btree.Map[string, *Orphan]),
+
+		importJobs:   new(btree.Map[string, *ImportJob]),
+		wrappingKeys: new(btree.Map[string, *ImportJob]),
 	}
 }
 
@@ -72,6 +78,9 @@ func snapshotOf(contents *Contents, old *Snapshot) *Snapshot {
 	for _, o := range contents.Orphans {
 		s.orphans.Set(string(o.UID[:]), o)
 	}
+	for _, j := range contents.ImportJobs {
+		s.putImportJob(j)
+	}
 	return s
 }
 
@@ -87,6 +96,9 @@ func (s *Snapshot) apply(delta *Delta) *Snapshot {
 		keys:       s.keys.Copy(),
 		versions:   s.versions.Copy(),
 		orphans:    s.orphans.Copy(),
+
+		importJobs:   s.importJobs.Copy(),
+		wrappingKeys: s.wrappingKeys.Copy(),
 	}
 	if delta.Origin != nil {
 		next.origin = delta.Origin
@@ -100,6 +112,9 @@ func (s *Snapshot) apply(delta *Delta) *Snapshot {
 	}
 	for _, uid := range delta.RemovedOrphans {
 		next.orphans.Delete(string(uid[:]))
+	}
+	for _, name := range delta.RemovedImportJobs {
+		next.removeImportJob(name)
 	}
 	for _, n := range delta.Namespaces {
 		next.namespaces.Set(n.Name.ID(), n)
@@ -116,6 +131,10 @@ func (s *Snapshot) apply(delta *Delta) *Snapshot {
 	}
 	for _, o := range delta.Orphans {
 		next.orphans.Set(string(o.UID[:]), o)
+	}
+	for _, j := range delta.ImportJobs {
+		next.removeImportJob(j.Name) // removed and made again it has another UID
+		next.putImportJob(j)
 	}
 	return next
 }
@@ -148,6 +167,11 @@ func (c *Change) delta(head Head) *Delta {
 		row.Revision = head.Revision
 		d.Orphans = append(d.Orphans, &row)
 	}
+	for _, j := range c.ImportJobs {
+		row := *j
+		row.Revision = head.Revision
+		d.ImportJobs = append(d.ImportJobs, &row)
+	}
 	for _, k := range c.RemoveKeys {
 		d.RemovedKeys = append(d.RemovedKeys, k.Name)
 	}
@@ -156,6 +180,9 @@ func (c *Change) delta(head Head) *Delta {
 	}
 	for _, o := range c.RemoveOrphans {
 		d.RemovedOrphans = append(d.RemovedOrphans, o.UID)
+	}
+	for _, j := range c.RemoveImportJobs {
+		d.RemovedImportJobs = append(d.RemovedImportJobs, j.Name)
 	}
 	return d
 }

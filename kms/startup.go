@@ -67,6 +67,33 @@ func (s *Service) resolveCreations(ctx context.Context) error {
 			return err
 		}
 	}
+	return s.resolveImportJobs(ctx)
+}
+
+// resolveImportJobs does the same for import jobs.
+func (s *Service) resolveImportJobs(ctx context.Context) error {
+	var halfMade []*ImportJob
+	s.snapshot.Load().importJobs.Scan(func(_ string, job *ImportJob) bool {
+		if job.State == ImportJobCreating {
+			halfMade = append(halfMade, job)
+		}
+		return true
+	})
+	for _, job := range halfMade {
+		unlock, free, err := s.tryLockStore(ctx, importJobLock(job.Name))
+		if err != nil {
+			return err
+		}
+		if !free {
+			continue
+		}
+		err = s.abandonImportJob(ctx, job)
+		unlock()
+		if err != nil {
+			return fmt.Errorf("remove the half-made %s: %w", job.Name, err)
+		}
+		s.log.WarnContext(ctx, "resolved an import job whose creation was interrupted", slog.String("import_job", job.Name.String()))
+	}
 	return nil
 }
 

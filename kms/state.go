@@ -52,7 +52,7 @@ type stateRule struct {
 var states = map[State]stateRule{
 	StateCreating: {
 		name: "CREATING", refusal: ErrVersionCreating,
-		leavesBy: map[Action][]State{ActionCreateKey: {StateEnabled}, ActionRotateKey: {StateEnabled}},
+		leavesBy: map[Action][]State{ActionCreateKey: {StateEnabled}, ActionRotateKey: {StateEnabled}, ActionImportVersion: {StateEnabled}},
 	},
 	StateEnabled: {
 		name: "ENABLED", uses: useSeal | useOpen | useRewrap | usePublic,

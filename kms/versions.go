@@ -119,10 +119,11 @@ func (s *Service) addUsage(ctx context.Context, infos ...*VersionInfo) error {
 	return nil
 }
 
-// protects reports whether a version may protect something. Of one from before the
-// store was put to an older state it is not known: its first use may be forgotten.
+// protects reports whether a version may protect something. Of one that was imported it is
+// not known, and of one from before the store was put to an older state: its first use may
+// be forgotten.
 func (s *Snapshot) protects(v *versionEntry) bool {
-	return !v.FirstUse.IsZero() || v.Epoch != s.epoch()
+	return !v.FirstUse.IsZero() || v.Imported || v.Epoch != s.epoch()
 }
 
 // destroyTime is when the object of a version that is DESTROY_SCHEDULED is destroyed. What

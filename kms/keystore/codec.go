@@ -20,6 +20,8 @@ var (
 		kms.StateCreating, kms.StateEnabled, kms.StateRewrapOnly, kms.StateDisabled, kms.StateRevoked,
 		kms.StateDestroyScheduled, kms.StateDestroyed,
 	}
+	importMethods   = kms.ImportMethods()
+	importJobStates = []kms.ImportJobState{kms.ImportJobCreating, kms.ImportJobActive, kms.ImportJobExpired}
 )
 
 // columns reads the values of a row one after another. After the first that is not

@@ -132,6 +132,12 @@ func (l *loader) add(t *table, r *record) error {
 		err = l.addReservation(r)
 	case orphanTable:
 		err = appendRow(&l.contents.Orphans, r, readOrphan)
+	case importJobTable:
+		if l.namespaces[columnText(r.fixed[0])] == nil {
+			err = errors.New("the row of its namespace is missing")
+		} else {
+			err = appendRow(&l.contents.ImportJobs, r, readImportJob)
+		}
 	case removalTable:
 		_, err = readRemoval(r)
 		l.removals = append(l.removals, r)
@@ -267,6 +273,7 @@ func (l *loader) since(revision kms.Revision) *kms.Delta {
 		Keys:       later(c.Keys, revision, func(k *kms.Key) kms.Revision { return k.Revision }),
 		Versions:   later(c.Versions, revision, func(v *kms.Version) kms.Revision { return v.Revision }),
 		Orphans:    later(c.Orphans, revision, func(o *kms.Orphan) kms.Revision { return o.Revision }),
+		ImportJobs: later(c.ImportJobs, revision, func(j *kms.ImportJob) kms.Revision { return j.Revision }),
 	}
 	if c.Origin != nil && c.Origin.Revision > revision {
 		d.Origin = c.Origin

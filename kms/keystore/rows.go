@@ -219,6 +219,54 @@ func readOrphan(r *record) (*kms.Orphan, error) {
 	return o, c.err
 }
 
+func importJobRecord(j *kms.ImportJob) (*record, error) {
+	attributes, err := attributesValue(&j.Attributes)
+	if err != nil {
+		return nil, err
+	}
+	r := &record{
+		fixed: importJobFixed(j),
+		content: []any{j.State.String(), j.CreateTime.UnixMicro(), j.CreatedBy, j.ExpireTime.UnixMicro(),
+			bytesValue(j.PublicKey), attributes, j.RequestID, bytesValue(j.RequestDigest)},
+		revision: j.Revision,
+	}
+	return r, checkTexts(j.Name.String(), r)
+}
+
+func importJobFixed(j *kms.ImportJob) []any {
+	return []any{j.Name.Namespace().ID(), j.Name.ID(), j.UID.String(), j.Method.String()}
+}
+
+func readImportJob(r *record) (*kms.ImportJob, error) {
+	namespace, err := kms.NewNamespaceName(columnText(r.fixed[0]))
+	if err != nil {
+		return nil, err
+	}
+	name, err := kms.NewImportJobName(namespace, columnText(r.fixed[1]))
+	if err != nil {
+		return nil, err
+	}
+	f, c := columns{values: r.fixed[2:]}, columns{values: r.content}
+	j := &kms.ImportJob{
+		Name:          name,
+		UID:           f.uid(),
+		Method:        enum(&f, importMethods),
+		State:         enum(&c, importJobStates),
+		CreateTime:    c.time(),
+		CreatedBy:     c.text(),
+		ExpireTime:    c.time(),
+		PublicKey:     c.bytes(),
+		Attributes:    c.attributes(nil),
+		RequestID:     c.text(),
+		RequestDigest: c.bytes(),
+		Revision:      r.revision,
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	return j, c.err
+}
+
 // columnText returns the value of a text column, or nothing if it is of another type.
 func columnText(value any) string {
 	text, _ := value.(string)

@@ -56,6 +56,33 @@ func Orphan() *kms.Orphan {
 	}
 }
 
+// ImportJob returns an import job of the namespace that is not stored yet, with every field
+// set.
+func ImportJob(t testing.TB, namespace *kms.Namespace, id string) *kms.ImportJob {
+	t.Helper()
+	name, err := kms.NewImportJobName(namespace.Name, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte(id))
+	return &kms.ImportJob{
+		Name:       name,
+		UID:        randomUID(),
+		Method:     kms.ImportRSA4096SHA1,
+		State:      kms.ImportJobActive,
+		CreateTime: sampleTime,
+		CreatedBy:  "unix:1000",
+		ExpireTime: sampleTime.Add(3 * 24 * time.Hour),
+		PublicKey:  digest[:20],
+		Attributes: kms.ObjectAttributes{
+			Attributes: hsm.Attributes{Local: hsm.ReportedTrue, Extractable: hsm.ReportedFalse},
+			Mechanisms: []string{"CKM_RSA_PKCS_OAEP"},
+		},
+		RequestID:     "6ba7b811-9dad-11d1-80b4-00c04fd430c8",
+		RequestDigest: digest[:],
+	}
+}
+
 func randomUID() (uid hsm.UID) {
 	_, _ = rand.Read(uid[:]) // never fails
 	return uid
