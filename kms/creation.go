@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/keyholt/keyholt/hsm"
 )
@@ -23,6 +24,10 @@ type construction struct {
 	abandon    func(ctx context.Context) error
 }
 
+// generationTimeout bounds the making of a token object. Some tokens take a minute and
+// more for an RSA key of 4,096 bits.
+const generationTimeout = 5 * time.Minute
+
 // construct returns the revision from which on what was made can be used.
 func (s *Service) construct(ctx context.Context, c *construction) (Revision, error) {
 	announced, err := s.commit(ctx, c.announce)
@@ -31,9 +36,11 @@ func (s *Service) construct(ctx context.Context, c *construction) (Revision, err
 	}
 
 	// From here on the work goes on without its caller.
+	making, made := context.WithTimeout(context.WithoutCancel(ctx), generationTimeout)
+	err = c.makeObject(making)
+	made()
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	err = c.makeObject(ctx)
 	var active Revision
 	if err == nil {
 		active, err = s.commit(ctx, func(now *Snapshot) (*Change, error) { return c.activate(now, announced) })
