@@ -35,8 +35,8 @@ var (
 	namespacesDesc = prometheus.NewDesc("keyholt_namespaces", "Namespaces.", nil, nil)
 	keysDesc       = prometheus.NewDesc("keyholt_keys", "Keys, by purpose, and by protection profile where they have one.",
 		[]string{"purpose", "profile"}, nil)
-	versionsDesc   = prometheus.NewDesc("keyholt_key_versions", "Key versions, by state.", []string{"state"}, nil)
-	unusableDesc   = prometheus.NewDesc("keyholt_key_versions_unavailable",
+	versionsDesc = prometheus.NewDesc("keyholt_key_versions", "Key versions, by state.", []string{"state"}, nil)
+	unusableDesc = prometheus.NewDesc("keyholt_key_versions_unavailable",
 		"Key versions whose token object is missing, switched off or not the one it should be.", nil, nil)
 )
 
