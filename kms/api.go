@@ -65,6 +65,11 @@ type API interface {
 	ScheduleKeyVersionDestruction(ctx context.Context, p Principal, r *DestructionRequest) (*StateChange, error)
 	RestoreKeyVersion(ctx context.Context, p Principal, name VersionName, reason string) (*StateChange, error)
 
+	CreateImportJob(ctx context.Context, p Principal, r *CreateImportJobRequest) (*ImportJob, error)
+	GetImportJob(ctx context.Context, p Principal, name ImportJobName) (*ImportJob, error)
+	ListImportJobs(ctx context.Context, p Principal, parent NamespaceName, page Page) (*ImportJobList, error)
+	ImportKeyVersion(ctx context.Context, p Principal, r *ImportKeyVersionRequest) (*ImportKeyVersionResult, error)
+
 	Encrypt(ctx context.Context, p Principal, r *EncryptRequest) (*EncryptResult, error)
 	Decrypt(ctx context.Context, p Principal, r *DecryptRequest) (*DecryptResult, error)
 	ReEncrypt(ctx context.Context, p Principal, r *ReEncryptRequest) (*ReEncryptResult, error)

@@ -91,6 +91,22 @@ func (r *recorder) ScheduleKeyVersionDestruction(_ context.Context, p kms.Princi
 	return note(r, "ScheduleKeyVersionDestruction", p, &kms.StateChange{Version: &kms.VersionInfo{}})
 }
 
+func (r *recorder) CreateImportJob(_ context.Context, p kms.Principal, _ *kms.CreateImportJobRequest) (*kms.ImportJob, error) {
+	return note(r, "CreateImportJob", p, &kms.ImportJob{})
+}
+
+func (r *recorder) GetImportJob(_ context.Context, p kms.Principal, _ kms.ImportJobName) (*kms.ImportJob, error) {
+	return note(r, "GetImportJob", p, &kms.ImportJob{})
+}
+
+func (r *recorder) ListImportJobs(_ context.Context, p kms.Principal, _ kms.NamespaceName, _ kms.Page) (*kms.ImportJobList, error) {
+	return note(r, "ListImportJobs", p, &kms.ImportJobList{})
+}
+
+func (r *recorder) ImportKeyVersion(_ context.Context, p kms.Principal, _ *kms.ImportKeyVersionRequest) (*kms.ImportKeyVersionResult, error) {
+	return note(r, "ImportKeyVersion", p, &kms.ImportKeyVersionResult{Version: &kms.VersionInfo{}, Key: &kms.KeyInfo{}})
+}
+
 func (r *recorder) ListReplicas(_ context.Context, p kms.Principal) ([]*kms.ReplicaInfo, error) {
 	return note(r, "ListReplicas", p, []*kms.ReplicaInfo{{}})
 }
@@ -213,6 +229,9 @@ func valid(m proto.Message) proto.Message {
 		"RestrictKeyVersionRequest":            {"name": name + "/versions/1"},
 		"RestoreKeyVersionRequest":             {"name": name + "/versions/1"},
 		"ScheduleKeyVersionDestructionRequest": {"name": name + "/versions/1"},
+		"CreateImportJobRequest":               {"import_job_id": "laptop"},
+		"GetImportJobRequest":                  {"name": "namespaces/shop/importJobs/laptop"},
+		"ImportKeyVersionRequest":              {"parent": name, "import_job": "namespaces/shop/importJobs/laptop"},
 	}
 	r := m.ProtoReflect()
 	for _, set := range []map[protoreflect.Name]string{
@@ -246,6 +265,7 @@ func TestRoutes(t *testing.T) {
 	for _, file := range []protoreflect.FileDescriptor{
 		kmsv1.File_keyholt_kms_v1_key_service_proto,
 		kmsv1.File_keyholt_kms_v1_crypto_service_proto,
+		kmsv1.File_keyholt_kms_v1_import_service_proto,
 		kmsv1.File_keyholt_kms_v1_system_service_proto,
 	} {
 		for i := range file.Services().Len() {

@@ -53,6 +53,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, grpc: transport(lifetime, &cfg), health: health.NewServer(), draining: draining}
 	kmsv1.RegisterKeyServiceServer(s.grpc, &keyService{api: cfg.API})
 	kmsv1.RegisterCryptoServiceServer(s.grpc, &cryptoService{api: cfg.API, logger: cfg.Logger})
+	kmsv1.RegisterImportServiceServer(s.grpc, &importService{api: cfg.API})
 	kmsv1.RegisterSystemServiceServer(s.grpc, &systemService{
 		api: cfg.API, version: cfg.Version, maxRestoreBytes: cfg.MaxRestoreBytes,
 	})
@@ -116,6 +117,7 @@ func (s *Server) SetServing(ok bool) {
 	}
 	for _, service := range []string{
 		"", kmsv1.KeyService_ServiceDesc.ServiceName, kmsv1.CryptoService_ServiceDesc.ServiceName,
+		kmsv1.ImportService_ServiceDesc.ServiceName,
 	} {
 		s.health.SetServingStatus(service, state)
 	}

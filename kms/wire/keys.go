@@ -40,6 +40,12 @@ func DecodeCreateKeyRequest(m *kmsv1.CreateKeyRequest) (*kms.CreateKeyRequest, e
 		RotationPeriod: d.duration("key.rotation_period", key.GetRotationPeriod()),
 		RequestID:      m.GetRequestId(),
 	}
+	d.refuseOutput(key)
+	return r, d.err()
+}
+
+// refuseOutput refuses the fields of a key to be made that are not the caller's to set.
+func (d *decoder) refuseOutput(key *kmsv1.Key) {
 	for _, output := range []struct {
 		field string
 		set   bool
@@ -57,7 +63,6 @@ func DecodeCreateKeyRequest(m *kmsv1.CreateKeyRequest) (*kms.CreateKeyRequest, e
 			d.refuse(output.field, "must not be set")
 		}
 	}
-	return r, d.err()
 }
 
 // newKey makes the name of a key to create from its parent and its last segment.

@@ -50,6 +50,7 @@ func sameDomain() []cmp.Option {
 		cmp.Comparer(func(a, b kms.NamespaceName) bool { return a == b }),
 		cmp.Comparer(func(a, b kms.KeyName) bool { return a == b }),
 		cmp.Comparer(func(a, b kms.VersionName) bool { return a == b }),
+		cmp.Comparer(func(a, b kms.ImportJobName) bool { return a == b }),
 		cmp.Comparer(func(a, b error) bool {
 			return Reason(a) == Reason(b) && (a == nil || a.Error() == b.Error())
 		}),
