@@ -124,10 +124,12 @@ type algorithmRow struct {
 var algorithms = [...]algorithmRow{
 	AlgorithmAES256: {"AES_256", PurposeEncryptDecrypt, 0, 0, 0, "", "SYMMETRIC_DEFAULT", "SYMMETRIC_DEFAULT"},
 
-	AlgorithmECP256SHA256: {"EC_SIGN_P256_SHA256", PurposeAsymmetricSign, hsm.ECDSAP256, hsm.ECDSA, crypto.SHA256, "ES256", "ECC_NIST_P256", "ECDSA_SHA_256"},
-	AlgorithmECP384SHA384: {"EC_SIGN_P384_SHA384", PurposeAsymmetricSign, hsm.ECDSAP384, hsm.ECDSA, crypto.SHA384, "ES384", "ECC_NIST_P384", "ECDSA_SHA_384"},
-	AlgorithmECP521SHA512: {"EC_SIGN_P521_SHA512", PurposeAsymmetricSign, hsm.ECDSAP521, hsm.ECDSA, crypto.SHA512, "ES512", "ECC_NIST_P521", "ECDSA_SHA_512"},
-	AlgorithmEd25519:      {"EC_SIGN_ED25519", PurposeAsymmetricSign, hsm.Ed25519, hsm.PureEd25519, 0, "EdDSA", "ECC_NIST_EDWARDS25519", "ED25519_SHA_512"},
+	AlgorithmECP256SHA256: ecSign(256, hsm.ECDSAP256),
+	AlgorithmECP384SHA384: ecSign(384, hsm.ECDSAP384),
+	AlgorithmECP521SHA512: ecSign(521, hsm.ECDSAP521),
+	AlgorithmEd25519: {
+		"EC_SIGN_ED25519", PurposeAsymmetricSign, hsm.Ed25519, hsm.PureEd25519, 0, "EdDSA", "ECC_NIST_EDWARDS25519", "ED25519_SHA_512",
+	},
 
 	AlgorithmRSA2048PKCS1SHA256: rsaSign("RSA_SIGN_PKCS1_2048_SHA256", hsm.RSA2048Sign, hsm.PKCS1SHA256),
 	AlgorithmRSA2048PKCS1SHA384: rsaSign("RSA_SIGN_PKCS1_2048_SHA384", hsm.RSA2048Sign, hsm.PKCS1SHA384),
@@ -156,9 +158,24 @@ var algorithms = [...]algorithmRow{
 	AlgorithmRSA4096OAEPSHA256: rsaDecrypt("RSA_DECRYPT_OAEP_4096_SHA256", hsm.RSA4096Decrypt, crypto.SHA256),
 	AlgorithmRSA4096OAEPSHA1:   rsaDecrypt("RSA_DECRYPT_OAEP_4096_SHA1", hsm.RSA4096Decrypt, crypto.SHA1),
 
-	AlgorithmHMACSHA256: {"HMAC_SHA256", PurposeMAC, hsm.HMACSHA256, 0, crypto.SHA256, "HS256", "HMAC_256", "HMAC_SHA_256"},
-	AlgorithmHMACSHA384: {"HMAC_SHA384", PurposeMAC, hsm.HMACSHA384, 0, crypto.SHA384, "HS384", "HMAC_384", "HMAC_SHA_384"},
-	AlgorithmHMACSHA512: {"HMAC_SHA512", PurposeMAC, hsm.HMACSHA512, 0, crypto.SHA512, "HS512", "HMAC_512", "HMAC_SHA_512"},
+	AlgorithmHMACSHA256: hmacOf(256, hsm.HMACSHA256),
+	AlgorithmHMACSHA384: hmacOf(384, hsm.HMACSHA384),
+	AlgorithmHMACSHA512: hmacOf(512, hsm.HMACSHA512),
+}
+
+func ecSign(curve int, spec hsm.KeySpec) algorithmRow {
+	bits := 8 * spec.Hash().Size()
+	return algorithmRow{
+		fmt.Sprintf("EC_SIGN_P%d_SHA%d", curve, bits), PurposeAsymmetricSign, spec, hsm.ECDSA, spec.Hash(),
+		fmt.Sprintf("ES%d", bits), fmt.Sprintf("ECC_NIST_P%d", curve), fmt.Sprintf("ECDSA_SHA_%d", bits),
+	}
+}
+
+func hmacOf(bits int, spec hsm.KeySpec) algorithmRow {
+	return algorithmRow{
+		fmt.Sprintf("HMAC_SHA%d", bits), PurposeMAC, spec, 0, spec.Hash(),
+		fmt.Sprintf("HS%d", bits), fmt.Sprintf("HMAC_%d", bits), fmt.Sprintf("HMAC_SHA_%d", bits),
+	}
 }
 
 func rsaSign(name string, spec hsm.KeySpec, scheme hsm.Scheme) algorithmRow {
@@ -184,7 +201,7 @@ func rsaDecrypt(name string, spec hsm.KeySpec, hash crypto.Hash) algorithmRow {
 func Algorithms() []Algorithm {
 	all := make([]Algorithm, 0, len(algorithms)-1)
 	for i := 1; i < len(algorithms); i++ {
-		all = append(all, Algorithm(i)) //nolint:gosec // a small table
+		all = append(all, Algorithm(i))
 	}
 	return all
 }
