@@ -27,7 +27,9 @@ type AsymmetricDecryptResult struct {
 // host never sees what is padded. Errors, beside those of all operations: ErrPurpose,
 // ErrMalformedCiphertext for a ciphertext of the wrong length, and for everything else that
 // may be wrong with one ErrDecryptionFailed.
-func (s *Service) AsymmetricDecrypt(ctx context.Context, p Principal, r *AsymmetricDecryptRequest) (*AsymmetricDecryptResult, error) {
+func (s *Service) AsymmetricDecrypt(
+	ctx context.Context, p Principal, r *AsymmetricDecryptRequest,
+) (*AsymmetricDecryptResult, error) {
 	it, err := s.performKey(ctx, newKeyCall(p, ActionAsymDecrypt,
 		keyItem{named: namedKey{r.Key, r.Version}, given: r.Ciphertext}, firstError(
 			required("ciphertext", len(r.Ciphertext) == 0), checkLength("ciphertext", len(r.Ciphertext), MaxSignature))))

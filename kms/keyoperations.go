@@ -82,7 +82,8 @@ func checkSigned(a Algorithm, it *keyItem) error {
 		return errorf(ErrHashMismatch, "%s signs digests of %s, not of %s", a, a.Hash(), hashName(it.digestHash)).
 			with("algorithm", a.String()).with("hash", a.Hash().String())
 	case len(it.digest) != a.Hash().Size():
-		return errorf(ErrDigestLength, "%s signs digests of %s, which have %d bytes, not %d", a, a.Hash(), a.Hash().Size(), len(it.digest)).
+		return errorf(ErrDigestLength, "%s signs digests of %s, which have %d bytes, not %d",
+			a, a.Hash(), a.Hash().Size(), len(it.digest)).
 			with("algorithm", a.String()).with("digest_size", fmt.Sprint(a.Hash().Size()))
 	}
 	it.input = it.digest

@@ -127,7 +127,9 @@ func (s *Service) BatchVerifyMac(ctx context.Context, p Principal, r *BatchVerif
 	return results, nil
 }
 
-func newMacBatch(p Principal, a Action, parent NamespaceName, named namedKey, items []MacItem, check func(*MacItem) error) *keyCall {
+func newMacBatch(
+	p Principal, a Action, parent NamespaceName, named namedKey, items []MacItem, check func(*MacItem) error,
+) *keyCall {
 	return newKeyBatch(p, a, parent, named, len(items), func(i int) (keyItem, error) {
 		from := &items[i]
 		return keyItem{named: namedKey{from.Key, from.Version}, message: from.Message, given: from.Mac},
