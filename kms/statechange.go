@@ -299,12 +299,18 @@ func (c *stateCall) refusal(entry *versionEntry) error {
 // dataLoss is the error of a change that loses what the version protects.
 func dataLoss(entry *versionEntry, to State) *Error {
 	since := "may have been in use before the store was restored or rolled back"
-	if !entry.FirstUse.IsZero() {
+	switch {
+	case !entry.FirstUse.IsZero():
 		since = "has been in use since " + timeText(entry.FirstUse)
+	case entry.Imported:
+		since = "was imported, and may have been in use elsewhere"
 	}
 	loses := "it loses what it still protects; rotate and rewrap first, or accept the loss"
-	if p := entry.algorithm.Purpose(); p == PurposeAsymmetricSign || p == PurposeMAC {
-		loses = "nothing that it has signed can be trusted any more; rotate and sign again first, or accept the loss"
+	switch entry.algorithm.Purpose() {
+	case PurposeAsymmetricSign:
+		loses = "what it has signed is vouched for no longer; rotate and sign again first, or accept the loss"
+	case PurposeMAC:
+		loses = "no MAC that it has made can be verified any more; rotate and make them again first, or accept the loss"
 	}
 	err := errorf(ErrDataLoss, "%s %s: as %s %s", entry.Name, since, to, loses).with("key_version", entry.Name.String())
 	if !entry.FirstUse.IsZero() {
