@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
@@ -473,5 +474,67 @@ func TestHostReportWithoutToken(t *testing.T) {
 	v, err := w.service.GetKeyVersion(t.Context(), admin, name.Version(1))
 	if err != nil || v.State != kms.StateEnabled || v.Host.Problem == "" || v.Host.Usable {
 		t.Errorf("GetKeyVersion: %+v, %v", v, err)
+	}
+}
+
+// A version whose pair is destroyed answers nothing any more.
+func TestDestroyedPairs(t *testing.T) {
+	t.Parallel()
+	w, clock := newClockedWorld(t)
+	name := w.createKey("sign", kms.AlgorithmECP256SHA256)
+	v, uid := name.Version(1), w.uid(name.Version(1))
+	signed, err := w.service.Sign(t.Context(), admin, &kms.SignRequest{Version: v, Message: []byte("m")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.schedule(v, time.Hour)
+	clock.advance(time.Hour)
+	w.restart()
+	w.awaitState(v, kms.StateDestroyed)
+	if _, err := w.faults.Key(t.Context(), uid); !errors.Is(err, hsm.ErrKeyNotFound) {
+		t.Errorf("the token still has the pair: %v", err)
+	}
+	_, err = w.service.Verify(t.Context(), admin, &kms.VerifyRequest{Version: v, Message: []byte("m"), Signature: signed.Signature})
+	wantError(t, err, kms.ErrVersionDestroyed, "Verify")
+	_, err = w.service.GetPublicKey(t.Context(), admin, &kms.GetPublicKeyRequest{Version: v})
+	wantError(t, err, kms.ErrVersionDestroyed, "GetPublicKey")
+	if info := w.version(v); info.Host.Problem == "" {
+		t.Errorf("the report of an object that is gone: %+v", info.Host)
+	}
+}
+
+// A version that another replica has revoked signs here no more when the revocation
+// returns, and a version that another replica has made signs here at once.
+func TestSigningOnReplicas(t *testing.T) {
+	t.Parallel()
+	var late *lateToken
+	w := newSharedWorld(t, func(c *kms.Config) {
+		late = &lateToken{Token: c.Token, computed: make(chan struct{}), release: make(chan struct{})}
+		c.Token = late
+	})
+	here := late
+	other := w.newReplica()
+	name := w.createKey("sign", kms.AlgorithmEd25519)
+	for _, replica := range []*world{w, other} {
+		if _, err := replica.service.Sign(t.Context(), admin, &kms.SignRequest{Key: name, Message: []byte("m")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here.armed.Store(true)
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.service.Sign(t.Context(), admin, &kms.SignRequest{Version: name.Version(1), Message: []byte("m")})
+		done <- err
+	}()
+	<-here.computed
+	if err := stopped[kms.StateRevoked].change(other, name.Version(1)); err != nil {
+		t.Fatal(err)
+	}
+	close(here.release)
+	wantError(t, <-done, kms.ErrVersionRevoked, "Sign that was under way while another replica revoked")
+	_, err := w.service.Sign(t.Context(), admin, &kms.SignRequest{Version: name.Version(1), Message: []byte("m")})
+	wantError(t, err, kms.ErrVersionRevoked, "Sign after another replica revoked")
+	if r, err := w.service.Sign(t.Context(), admin, &kms.SignRequest{Version: other.rotate(name), Message: []byte("m")}); err != nil {
+		t.Errorf("Sign with a version of another replica: %+v, %v", r, err)
 	}
 }
