@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
+	"github.com/keyholt/keyholt/kms"
 	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
 )
 
@@ -19,6 +21,7 @@ func newKey(a *app) *cobra.Command {
 		newKeyList(a),
 		newKeyUpdate(a),
 		newKeyVersions(a),
+		newKeyDescribe(a),
 	)
 }
 
@@ -32,14 +35,21 @@ func newKeyCreate(a *app) *cobra.Command {
 		Use:   "create KEY",
 		Short: "Create a key and its first version",
 		Example: `  kmsctl key create orders
-  kmsctl key create shop/cards --profile STRICT --rotation-period 720h --label team=payments`,
+  kmsctl key create shop/cards --profile STRICT --rotation-period 720h --label team=payments
+  kmsctl key create releases --algorithm EC_SIGN_P384_SHA384
+  kmsctl key create webhooks --purpose MAC`,
 		Args: between(1, 1),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&purpose, "purpose", "ENCRYPT_DECRYPT", "what the key is for")
-	flags.StringVar(&algorithm, "algorithm", "AES_256", "algorithm of the key")
-	flags.StringVar(&profile, "profile", "DERIVED",
-		"protection profile: DERIVED (fast, a key per item derived in the HSM) or STRICT (each item inside the HSM)")
+	flags.StringVar(&purpose, "purpose", "",
+		"what the key is for: ENCRYPT_DECRYPT, ASYMMETRIC_SIGN, ASYMMETRIC_DECRYPT or MAC (default that of the algorithm, else ENCRYPT_DECRYPT)")
+	flags.StringVar(&algorithm, "algorithm", "",
+		"algorithm of the key, such as EC_SIGN_P256_SHA256 (default that of the purpose: AES_256, EC_SIGN_P256_SHA256, HMAC_SHA256)")
+	flags.StringVar(&profile, "profile", "", "protection profile of ENCRYPT_DECRYPT keys: DERIVED (the default; fast, a key per item derived "+
+		"in the HSM) or STRICT (each item inside the HSM)")
+	completeValues(cmd, "purpose", names(kms.Purposes()))
+	completeValues(cmd, "algorithm", names(kms.Algorithms()))
+	completeValues(cmd, "profile", []string{kms.ProfileDerived.String(), kms.ProfileStrict.String()})
 	flags.StringArrayVar(&labels, "label", nil, "label, as KEY=VALUE; may be repeated")
 	flags.DurationVar(&period, "rotation-period", 0, rotationPeriodHelp)
 	cmd.RunE = a.connected(func(ctx context.Context, conn *connection, args []string) error {
@@ -66,6 +76,9 @@ func newKeyCreate(a *app) *cobra.Command {
 			{"profile", profile, "PROTECTION_PROFILE_", kmsv1.ProtectionProfile_value,
 				func(n int32) { key.ProtectionProfile = kmsv1.ProtectionProfile(n) }},
 		} {
+			if field.value == "" {
+				continue // the service's default
+			}
 			n, err := enumValue(field.flag, field.value, field.prefix, field.names)
 			if err != nil {
 				return err
@@ -96,7 +109,17 @@ func enumValue(flag, value, prefix string, names map[string]int32) (int32, error
 			}
 		}
 	}
-	return 0, usagef("--%s %q: want %s", flag, value, strings.Join(known, " or "))
+	last := len(known) - 1
+	return 0, usagef("--%s %q: want %s or %s", flag, value, strings.Join(known[:last], ", "), known[last])
+}
+
+// names are the texts of values.
+func names[T fmt.Stringer](values []T) []string {
+	texts := make([]string, len(values))
+	for i, value := range values {
+		texts[i] = value.String()
+	}
+	return texts
 }
 
 // rotationPeriodHelp is the help of --rotation-period.
