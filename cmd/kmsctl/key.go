@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
-	"github.com/keyholt/keyholt/kms"
 	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
 )
 
@@ -22,15 +21,12 @@ func newKey(a *app) *cobra.Command {
 		newKeyUpdate(a),
 		newKeyVersions(a),
 		newKeyDescribe(a),
+		newKeyImport(a),
 	)
 }
 
 func newKeyCreate(a *app) *cobra.Command {
-	var (
-		purpose, algorithm, profile string
-		labels                      []string
-		period                      time.Duration
-	)
+	var f keyFlags
 	cmd := &cobra.Command{
 		Use:   "create KEY",
 		Short: "Create a key and its first version",
@@ -40,50 +36,15 @@ func newKeyCreate(a *app) *cobra.Command {
   kmsctl key create webhooks --purpose MAC`,
 		Args: between(1, 1),
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&purpose, "purpose", "",
-		"what the key is for: ENCRYPT_DECRYPT, ASYMMETRIC_SIGN, ASYMMETRIC_DECRYPT or MAC (default that of the algorithm, else ENCRYPT_DECRYPT)")
-	flags.StringVar(&algorithm, "algorithm", "",
-		"algorithm of the key, such as EC_SIGN_P256_SHA256 (default that of the purpose: AES_256, EC_SIGN_P256_SHA256, HMAC_SHA256)")
-	flags.StringVar(&profile, "profile", "", "protection profile of ENCRYPT_DECRYPT keys: DERIVED (the default; fast, a key per item derived "+
-		"in the HSM) or STRICT (each item inside the HSM)")
-	completeValues(cmd, "purpose", names(kms.Purposes()))
-	completeValues(cmd, "algorithm", names(kms.Algorithms()))
-	completeValues(cmd, "profile", []string{kms.ProfileDerived.String(), kms.ProfileStrict.String()})
-	flags.StringArrayVar(&labels, "label", nil, "label, as KEY=VALUE; may be repeated")
-	flags.DurationVar(&period, "rotation-period", 0, rotationPeriodHelp)
+	f.add(cmd)
 	cmd.RunE = a.connected(func(ctx context.Context, conn *connection, args []string) error {
 		name, err := parseKey(args[0], conn.namespace)
 		if err != nil {
 			return err
 		}
-		key := &kmsv1.Key{}
-		if key.Labels, err = parsePairs("label", labels); err != nil {
+		key, err := f.message()
+		if err != nil {
 			return err
-		}
-		if key.RotationPeriod, err = rotationPeriod(period); err != nil {
-			return err
-		}
-		for _, field := range []struct {
-			flag, value, prefix string
-			names               map[string]int32
-			set                 func(int32)
-		}{
-			{"purpose", purpose, "PURPOSE_", kmsv1.Purpose_value,
-				func(n int32) { key.Purpose = kmsv1.Purpose(n) }},
-			{"algorithm", algorithm, "ALGORITHM_", kmsv1.Algorithm_value,
-				func(n int32) { key.Algorithm = kmsv1.Algorithm(n) }},
-			{"profile", profile, "PROTECTION_PROFILE_", kmsv1.ProtectionProfile_value,
-				func(n int32) { key.ProtectionProfile = kmsv1.ProtectionProfile(n) }},
-		} {
-			if field.value == "" {
-				continue // the service's default
-			}
-			n, err := enumValue(field.flag, field.value, field.prefix, field.names)
-			if err != nil {
-				return err
-			}
-			field.set(n)
 		}
 		created, err := conn.Keys().CreateKey(ctx, &kmsv1.CreateKeyRequest{
 			Parent: name.Namespace().String(), KeyId: name.ID(), Key: key,

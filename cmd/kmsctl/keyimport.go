@@ -81,7 +81,11 @@ no new ciphertext; rotate the key to use it.`,
 		if err != nil {
 			return err
 		}
-		if err := a.wrapInput(ctx, in, found, algorithmOf(key), request); err != nil {
+		algorithm, err := algorithmOf(key)
+		if err != nil {
+			return err
+		}
+		if err := a.wrapInput(ctx, in, found, algorithm, request); err != nil {
 			return err
 		}
 		imported, err := settle(ctx, a, func(ctx context.Context) (*kmsv1.ImportKeyVersionResponse, error) {
@@ -96,24 +100,27 @@ no new ciphertext; rotate the key to use it.`,
 }
 
 // algorithmOf is the algorithm of a key to be made, or of one that there is.
-func algorithmOf(key *kmsv1.Key) kms.Algorithm {
-	algorithm, purpose := wire.Algorithm(key.GetAlgorithm()), wire.Purpose(key.GetPurpose())
+func algorithmOf(m *kmsv1.Key) (kms.Algorithm, error) {
+	key, err := wire.DecodeKey(m)
 	switch {
-	case algorithm != 0:
-		return algorithm
-	case purpose == 0:
-		purpose = kms.PurposeEncryptDecrypt
+	case err != nil:
+		return 0, err
+	case key.Algorithm == 0 && key.Purpose == 0:
+		key.Purpose = kms.PurposeEncryptDecrypt
 	}
-	return purpose.DefaultAlgorithm()
+	if key.Algorithm == 0 {
+		key.Algorithm = key.Purpose.DefaultAlgorithm()
+	}
+	if !key.Algorithm.Valid() {
+		return 0, usagef("--algorithm is required with this --purpose")
+	}
+	return key.Algorithm, nil
 }
 
 // wrapInput reads the key and wraps it for the job, into the request.
 func (a *app) wrapInput(ctx context.Context, in string, job *kms.ImportJob, algorithm kms.Algorithm,
 	request *kmsv1.ImportKeyVersionRequest,
 ) error {
-	if !algorithm.Valid() {
-		return usagef("--algorithm is required with this --purpose")
-	}
 	src, _, closeIn, err := a.openIn(ctx, in)
 	if err != nil {
 		return err
@@ -133,5 +140,5 @@ func importedRow(r *kmsv1.ImportKeyVersionResponse) []column {
 	rows := versionRow(r.GetVersion())
 	key := strings.TrimPrefix(r.GetKey().GetName(), "namespaces/")
 	return append([]column{{name: "key", value: strings.Replace(key, "/keys/", "/", 1)}}, append(rows,
-		column{name: "spread", value: spreadText(r.GetSpread())})...)
+		column{name: "replicas", value: spreadText(r.GetSpread())})...)
 }

@@ -43,6 +43,7 @@ func newRoot(a *app) *cobra.Command {
 	root := group("kmsctl", "Manage and use the keys of a Keyholt service",
 		newNamespace(a),
 		newKey(a),
+		newImportJob(a),
 		newRotate(a),
 		newEnable(a),
 		newDisable(a),
