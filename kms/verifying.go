@@ -6,8 +6,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"encoding/asn1"
-	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/keyholt/keyholt/hsm"
 )
@@ -74,7 +75,30 @@ func verifies(public crypto.PublicKey, a Algorithm, format SignatureFormat, inpu
 // derSignature makes an Ecdsa-Sig-Value (RFC 3279, section 2.2.3) of r || s.
 func derSignature(raw []byte) ([]byte, error) {
 	half := len(raw) / 2
-	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:half]), new(big.Int).SetBytes(raw[half:])})
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(raw)+maxDEROverhead))
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		addDERInteger(b, raw[:half])
+		addDERInteger(b, raw[half:])
+	})
+	return b.Bytes()
+}
+
+// maxDEROverhead is how much longer than r || s its Ecdsa-Sig-Value can be: three tags, a
+// length of two bytes and two of one, and two signs.
+const maxDEROverhead = 3 + 2 + 2 + 2
+
+// addDERInteger adds a positive INTEGER: no leading zeros, but one byte of them where the
+// first bit would be taken for a sign.
+func addDERInteger(b *cryptobyte.Builder, bigEndian []byte) {
+	for len(bigEndian) > 1 && bigEndian[0] == 0 {
+		bigEndian = bigEndian[1:]
+	}
+	b.AddASN1(asn1.INTEGER, func(b *cryptobyte.Builder) {
+		if bigEndian[0] >= 0x80 {
+			b.AddUint8(0)
+		}
+		b.AddBytes(bigEndian)
+	})
 }
 
 // publicKey is the public key of a pair, parsed once: the Check of a version never changes.
