@@ -78,6 +78,7 @@ func Run(t *testing.T, newFixture func(t testing.TB) Fixture) {
 		{"StoreIsSealedAnew", testResealStore},
 		{"Backup", testBackup},
 		{"Orphans", testOrphans},
+		{"Imports", testImports},
 		{"Cancellation", testCancellation},
 	}
 	for _, test := range tests {
