@@ -13,10 +13,10 @@ func EncodeVerifyRequest(r *kms.VerifyRequest) *kmsv1.VerifyRequest {
 		Key:             encodeName(r.Key),
 		KeyVersion:      encodeName(r.Version),
 		Digest:          r.Digest,
-		DigestHash:      encodeHash(r.DigestHash),
+		DigestHash:      hashes.encodeRequested(r.DigestHash),
 		Message:         r.Message,
 		Signature:       r.Signature,
-		SignatureFormat: signatureFormats.encode(r.Format),
+		SignatureFormat: signatureFormats.encodeRequested(r.Format),
 	}
 }
 
@@ -62,7 +62,7 @@ func EncodeGetPublicKeyRequest(r *kms.GetPublicKeyRequest) *kmsv1.GetPublicKeyRe
 	return &kmsv1.GetPublicKeyRequest{
 		Key:        encodeName(r.Key),
 		KeyVersion: encodeName(r.Version),
-		Format:     publicKeyFormats.encode(r.Format),
+		Format:     publicKeyFormats.encodeRequested(r.Format),
 	}
 }
 

@@ -17,7 +17,7 @@ type pair[W, D comparable] struct {
 }
 
 type enumTable[W interface {
-	comparable
+	~int32
 	protoreflect.Enum
 }, D comparable] []pair[W, D]
 
@@ -80,16 +80,6 @@ var hashes = enumTable[kmsv1.HashAlgorithm, crypto.Hash]{
 	{kmsv1.HashAlgorithm_HASH_ALGORITHM_SHA512, crypto.SHA512},
 }
 
-// encodeHash is a value that every service refuses for a hash that has none: to leave it
-// out would be to have the digest of another hash signed.
-func encodeHash(h crypto.Hash) kmsv1.HashAlgorithm {
-	m := hashes.encode(h)
-	if m == 0 && h != 0 {
-		return -1
-	}
-	return m
-}
-
 var profiles = enumTable[kmsv1.ProtectionProfile, kms.Profile]{
 	{kmsv1.ProtectionProfile_PROTECTION_PROFILE_DERIVED, kms.ProfileDerived},
 	{kmsv1.ProtectionProfile_PROTECTION_PROFILE_STRICT, kms.ProfileStrict},
@@ -131,6 +121,17 @@ func (t enumTable[W, D]) encode(domain D) W {
 	}
 	var unspecified W
 	return unspecified
+}
+
+// encodeRequested is encode for requests. What has no value on the wire becomes one that
+// every service refuses: to leave it out would be to ask for the default instead.
+func (t enumTable[W, D]) encodeRequested(domain D) W {
+	m := t.encode(domain)
+	var none D
+	if m.Number() == 0 && domain != none {
+		return W(-1)
+	}
+	return m
 }
 
 // decode is the value in the domain: none for unspecified, and for a value that this

@@ -16,9 +16,9 @@ func EncodeCreateKeyRequest(r *kms.CreateKeyRequest) *kmsv1.CreateKeyRequest {
 		Parent: encodeName(r.Name.Namespace()),
 		KeyId:  r.Name.ID(),
 		Key: &kmsv1.Key{
-			Purpose:           purposes.encode(r.Purpose),
-			Algorithm:         algorithms.encode(r.Algorithm),
-			ProtectionProfile: profiles.encode(r.Profile),
+			Purpose:           purposes.encodeRequested(r.Purpose),
+			Algorithm:         algorithms.encodeRequested(r.Algorithm),
+			ProtectionProfile: profiles.encodeRequested(r.Profile),
 			Labels:            r.Labels,
 			RotationPeriod:    encodeDuration(r.RotationPeriod),
 		},

@@ -11,9 +11,9 @@ func EncodeSignRequest(r *kms.SignRequest) *kmsv1.SignRequest {
 		Key:             encodeName(r.Key),
 		KeyVersion:      encodeName(r.Version),
 		Digest:          r.Digest,
-		DigestHash:      encodeHash(r.DigestHash),
+		DigestHash:      hashes.encodeRequested(r.DigestHash),
 		Message:         r.Message,
-		SignatureFormat: signatureFormats.encode(r.Format),
+		SignatureFormat: signatureFormats.encodeRequested(r.Format),
 	}
 }
 
@@ -58,14 +58,14 @@ func EncodeBatchSignRequest(r *kms.BatchSignRequest) *kmsv1.BatchSignRequest {
 	for i, m := range items {
 		item := &r.Items[i]
 		m.Key, m.KeyVersion = e.names(item.Key, item.Version)
-		m.Digest, m.DigestHash, m.Message = item.Digest, encodeHash(item.DigestHash), item.Message
+		m.Digest, m.DigestHash, m.Message = item.Digest, hashes.encodeRequested(item.DigestHash), item.Message
 	}
 	return &kmsv1.BatchSignRequest{
 		Parent:          encodeName(r.Parent),
 		Key:             encodeName(r.Key),
 		KeyVersion:      encodeName(r.Version),
 		Items:           items,
-		SignatureFormat: signatureFormats.encode(r.Format),
+		SignatureFormat: signatureFormats.encodeRequested(r.Format),
 	}
 }
 

@@ -142,6 +142,21 @@ func TestUnknownHashesAreRefused(t *testing.T) {
 	}
 }
 
+// Nor is any other choice: the default would be served instead.
+func TestUnknownChoicesAreRefused(t *testing.T) {
+	for name, err := range map[string]error{
+		"signature_format":       errorOf(DecodeSignRequest(EncodeSignRequest(&kms.SignRequest{Key: aKey(), Format: 9}))),
+		"format":                 errorOf(DecodeGetPublicKeyRequest(EncodeGetPublicKeyRequest(&kms.GetPublicKeyRequest{Key: aKey(), Format: 9}))),
+		"key.purpose":            errorOf(DecodeCreateKeyRequest(EncodeCreateKeyRequest(&kms.CreateKeyRequest{Name: aKey(), Purpose: 99}))),
+		"key.algorithm":          errorOf(DecodeCreateKeyRequest(EncodeCreateKeyRequest(&kms.CreateKeyRequest{Name: aKey(), Algorithm: 99}))),
+		"key.protection_profile": errorOf(DecodeCreateKeyRequest(EncodeCreateKeyRequest(&kms.CreateKeyRequest{Name: aKey(), Profile: 99}))),
+	} {
+		if diff := cmp.Diff([]string{name}, fieldsOf(t, err)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 func TestViolationsOfSigning(t *testing.T) {
 	bad := "keys/orders"
 	for name, test := range map[string]struct {
