@@ -149,7 +149,11 @@ func TestImportedKeyDecryptsAsOpenSSL(t *testing.T) {
 	i.must(err)
 	parsed, err := x509.ParsePKIXPublicKey(public.Key)
 	i.must(err)
-	ciphertext, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, parsed.(*rsa.PublicKey), []byte("encrypted for Keyholt"), nil)
+	key, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		t.Fatalf("a public key of type %T", parsed)
+	}
+	ciphertext, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, []byte("encrypted for Keyholt"), nil)
 	i.must(err)
 	i.write("ciphertext", ciphertext)
 	got := i.run(append([]string{"pkeyutl", "-decrypt", "-inkey", "private.pem", "-in", "ciphertext"}, oaep...)...)

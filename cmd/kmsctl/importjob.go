@@ -2,7 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
+	"crypto/sha256"
+	"fmt"
 	"strings"
 	"time"
 
@@ -121,6 +122,14 @@ func parseImportJob(arg string, namespace kms.NamespaceName) (kms.ImportJobName,
 	return name, nil
 }
 
+// fingerprint is the SHA-256 of a public key's DER, as two people compare it.
+func fingerprint(der []byte) string {
+	if len(der) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("SHA-256 %x (-o json shows all of it)", sha256.Sum256(der))
+}
+
 func importJobRow(j *kmsv1.ImportJob) []column {
 	return []column{
 		{name: "name", value: lastSegment(j.GetName())},
@@ -131,7 +140,7 @@ func importJobRow(j *kmsv1.ImportJob) []column {
 		{name: "expires", value: timeText(j.GetExpireTime())},
 		{name: "uid", value: j.GetUid(), detail: true},
 		{name: "attributes", value: attributesText(j.GetAttributes()), detail: true},
-		{name: "public key", value: hex.EncodeToString(j.GetPublicKey()), detail: true},
+		{name: "public key", value: fingerprint(j.GetPublicKey()), detail: true},
 		{name: "etag", value: j.GetEtag(), detail: true},
 	}
 }
