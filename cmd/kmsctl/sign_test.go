@@ -29,6 +29,16 @@ func (w *world) publicKey(name string) any {
 	return key
 }
 
+// publicKeyOf is publicKey for a type of keys.
+func publicKeyOf[K any](w *world, name string) K {
+	w.Helper()
+	key, ok := w.publicKey(name).(K)
+	if !ok {
+		w.Fatalf("%s holds a %T", name, w.publicKey(name))
+	}
+	return key
+}
+
 func TestSignAndVerify(t *testing.T) {
 	w := newWorld(t)
 	w.ok(words("key create releases --algorithm ec_sign_p256_sha256")...)
@@ -40,7 +50,7 @@ func TestSignAndVerify(t *testing.T) {
 	}
 	w.ok("public-key", "releases", "--out", w.file("pub.pem"))
 	digest := sha256.Sum256([]byte(w.read("data")))
-	if !ecdsa.VerifyASN1(w.publicKey("pub.pem").(*ecdsa.PublicKey), digest[:], []byte(w.read("sig"))) {
+	if !ecdsa.VerifyASN1(publicKeyOf[*ecdsa.PublicKey](w, "pub.pem"), digest[:], []byte(w.read("sig"))) {
 		t.Error("Go does not verify the signature")
 	}
 	out := w.ok("verify", "releases", "--signature", sig, "--in", data)
@@ -96,7 +106,7 @@ func TestSignEd25519(t *testing.T) {
 	for _, size := range []int{1, kms.MaxMessage} {
 		message := strings.Repeat("m", size)
 		signature := w.okWith(message, words("sign letters")...)
-		if !ed25519.Verify(w.publicKey("pub.pem").(ed25519.PublicKey), []byte(message), []byte(signature)) {
+		if !ed25519.Verify(publicKeyOf[ed25519.PublicKey](w, "pub.pem"), []byte(message), []byte(signature)) {
 			t.Errorf("Go does not verify the signature of %d bytes", size)
 		}
 		w.write("sig", signature)
@@ -190,7 +200,7 @@ func TestAsymmetricDecrypt(t *testing.T) {
 	w := newWorld(t)
 	w.ok(words("key create inbox --algorithm RSA_DECRYPT_OAEP_2048_SHA256")...)
 	w.ok("public-key", "inbox", "--out", w.file("pub.pem"))
-	ciphertext, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, w.publicKey("pub.pem").(*rsa.PublicKey), []byte("attack at dawn"), nil)
+	ciphertext, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, publicKeyOf[*rsa.PublicKey](w, "pub.pem"), []byte("attack at dawn"), nil)
 	w.must(err)
 	w.must(os.WriteFile(w.file("cipher"), ciphertext, 0o600))
 	if got := w.ok("asymmetric-decrypt", "inbox", "--in", w.file("cipher")); got != "attack at dawn" {
@@ -232,7 +242,7 @@ func TestCSR(t *testing.T) {
 	block, _ := pem.Decode([]byte(w.read("old.csr")))
 	request, err := x509.ParseCertificateRequest(block.Bytes)
 	w.must(err)
-	if !w.publicKey("old.pem").(*ecdsa.PublicKey).Equal(request.PublicKey) {
+	if !publicKeyOf[*ecdsa.PublicKey](w, "old.pem").Equal(request.PublicKey) {
 		t.Error("the request is for another version's key")
 	}
 	w.fails(exitUsage, words("csr ec_sign_p256_sha256"), "--subject NAME is required")

@@ -273,7 +273,7 @@ func TestDecrypter(t *testing.T) {
 		}
 		other := crypto.SHA1 + crypto.SHA256 - a.Hash()
 		for i, opts := range []crypto.DecrypterOpts{
-			nil, &rsa.PKCS1v15DecryptOptions{}, crypto.SHA256, &rsa.OAEPOptions{}, &rsa.OAEPOptions{Hash: other},
+			nil, crypto.SHA256, &rsa.OAEPOptions{}, &rsa.OAEPOptions{Hash: other},
 			&rsa.OAEPOptions{Hash: a.Hash(), MGFHash: other}, &rsa.OAEPOptions{Hash: a.Hash(), Label: []byte("label")},
 		} {
 			if _, err := d.Decrypt(nil, labelled, opts); !errors.Is(err, client.ErrSignerOptions) {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -126,7 +127,10 @@ func ExampleClient_Decrypter() {
 			return err
 		}
 
-		public := decrypter.Public().(*rsa.PublicKey)
+		public, ok := decrypter.Public().(*rsa.PublicKey)
+		if !ok {
+			return errors.New("not an RSA key")
+		}
 		ciphertext, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public, []byte("to whom it may concern"), nil)
 		if err != nil {
 			return err

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
-	_ "crypto/sha1" //nolint:gosec // the hash of an algorithm under test
+	_ "crypto/sha1" // the hash of an algorithm under test
 	"crypto/x509"
 	"fmt"
 	"testing"

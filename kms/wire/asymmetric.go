@@ -25,7 +25,7 @@ func DecodeVerifyRequest(m *kmsv1.VerifyRequest) (*kms.VerifyRequest, error) {
 	d := decoder{}
 	r := &kms.VerifyRequest{
 		Key:        d.optionalKey("key", m.GetKey()),
-		Version:    d.optionalVersion("key_version", m.GetKeyVersion()),
+		Version:    d.optionalVersion(m.GetKeyVersion()),
 		Digest:     m.GetDigest(),
 		DigestHash: hashes.strict(&d, "digest_hash", m.GetDigestHash()),
 		Message:    m.GetMessage(),
@@ -71,7 +71,7 @@ func DecodeGetPublicKeyRequest(m *kmsv1.GetPublicKeyRequest) (*kms.GetPublicKeyR
 	d := decoder{}
 	r := &kms.GetPublicKeyRequest{
 		Key:     d.optionalKey("key", m.GetKey()),
-		Version: d.optionalVersion("key_version", m.GetKeyVersion()),
+		Version: d.optionalVersion(m.GetKeyVersion()),
 		Format:  publicKeyFormats.strict(&d, "format", m.GetFormat()),
 	}
 	return r, d.err()
@@ -122,7 +122,7 @@ func DecodeAsymmetricDecryptRequest(m *kmsv1.AsymmetricDecryptRequest) (*kms.Asy
 	d := decoder{}
 	r := &kms.AsymmetricDecryptRequest{
 		Key:        d.optionalKey("key", m.GetKey()),
-		Version:    d.optionalVersion("key_version", m.GetKeyVersion()),
+		Version:    d.optionalVersion(m.GetKeyVersion()),
 		Ciphertext: m.GetCiphertext(),
 	}
 	return r, d.err()

@@ -15,7 +15,7 @@ func DecodeGenerateMacRequest(m *kmsv1.GenerateMacRequest) (*kms.GenerateMacRequ
 	d := decoder{}
 	r := &kms.GenerateMacRequest{
 		Key:     d.optionalKey("key", m.GetKey()),
-		Version: d.optionalVersion("key_version", m.GetKeyVersion()),
+		Version: d.optionalVersion(m.GetKeyVersion()),
 		Message: m.GetMessage(),
 	}
 	return r, d.err()
@@ -51,7 +51,7 @@ func DecodeVerifyMacRequest(m *kmsv1.VerifyMacRequest) (*kms.VerifyMacRequest, e
 	d := decoder{}
 	r := &kms.VerifyMacRequest{
 		Key:     d.optionalKey("key", m.GetKey()),
-		Version: d.optionalVersion("key_version", m.GetKeyVersion()),
+		Version: d.optionalVersion(m.GetKeyVersion()),
 		Message: m.GetMessage(),
 		Mac:     m.GetMac(),
 	}

@@ -28,7 +28,7 @@ func DecodeBatchGenerateMacRequest(m *kmsv1.BatchGenerateMacRequest) (*kms.Batch
 	r := &kms.BatchGenerateMacRequest{
 		Parent:  d.namespace("parent", m.GetParent()),
 		Key:     d.optionalKey("key", m.GetKey()),
-		Version: d.optionalVersion("key_version", m.GetKeyVersion()),
+		Version: d.optionalVersion(m.GetKeyVersion()),
 		Items:   make([]kms.MacItem, len(m.GetItems())),
 	}
 	items := namedItemDecoder{}
@@ -91,7 +91,7 @@ func DecodeBatchVerifyMacRequest(m *kmsv1.BatchVerifyMacRequest) (*kms.BatchVeri
 	r := &kms.BatchVerifyMacRequest{
 		Parent:  d.namespace("parent", m.GetParent()),
 		Key:     d.optionalKey("key", m.GetKey()),
-		Version: d.optionalVersion("key_version", m.GetKeyVersion()),
+		Version: d.optionalVersion(m.GetKeyVersion()),
 		Items:   make([]kms.MacItem, len(m.GetItems())),
 	}
 	items := namedItemDecoder{}

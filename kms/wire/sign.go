@@ -22,7 +22,7 @@ func DecodeSignRequest(m *kmsv1.SignRequest) (*kms.SignRequest, error) {
 	d := decoder{}
 	r := &kms.SignRequest{
 		Key:        d.optionalKey("key", m.GetKey()),
-		Version:    d.optionalVersion("key_version", m.GetKeyVersion()),
+		Version:    d.optionalVersion(m.GetKeyVersion()),
 		Digest:     m.GetDigest(),
 		DigestHash: hashes.strict(&d, "digest_hash", m.GetDigestHash()),
 		Message:    m.GetMessage(),
@@ -78,7 +78,7 @@ func DecodeBatchSignRequest(m *kmsv1.BatchSignRequest) (*kms.BatchSignRequest, e
 	r := &kms.BatchSignRequest{
 		Parent:  d.namespace("parent", m.GetParent()),
 		Key:     d.optionalKey("key", m.GetKey()),
-		Version: d.optionalVersion("key_version", m.GetKeyVersion()),
+		Version: d.optionalVersion(m.GetKeyVersion()),
 		Items:   make([]kms.SignItem, len(m.GetItems())),
 		Format:  signatureFormats.strict(&d, "signature_format", m.GetSignatureFormat()),
 	}

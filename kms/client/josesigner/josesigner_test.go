@@ -58,7 +58,7 @@ func TestSigners(t *testing.T) {
 				t.Errorf("%s: the service's key is %s %s, ours %s %s", a, theirs.KeyID, theirs.Algorithm, ours.KeyID, ours.Algorithm)
 			}
 
-			parsed, err := jose.ParseSigned(compact, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(a.JWA())})
+			parsed, err := jose.ParseSignedCompact(compact, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(a.JWA())})
 			must(t, err)
 			if header := parsed.Signatures[0].Header; header.KeyID != theirs.KeyID || header.Algorithm != a.JWA() {
 				t.Errorf("%s: header %+v", a, header)
