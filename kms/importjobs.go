@@ -100,9 +100,10 @@ func (s *Service) createImportJob(ctx context.Context, p Principal, r *CreateImp
 	if ttl == 0 {
 		ttl = DefaultImportJobTTL
 	}
+	now := s.now()
 	job := &ImportJob{
-		Name: r.Name, Method: method, State: ImportJobCreating, CreateTime: s.now(), CreatedBy: p.Name,
-		ExpireTime: s.now().Add(ttl).Truncate(time.Microsecond), RequestID: r.RequestID, RequestDigest: digest,
+		Name: r.Name, Method: method, State: ImportJobCreating, CreateTime: now, CreatedBy: p.Name,
+		ExpireTime: now.Add(ttl).Truncate(time.Microsecond), RequestID: r.RequestID, RequestDigest: digest,
 	}
 	if _, err := rand.Read(job.UID[:]); err != nil {
 		return nil, 0, errorf(ErrTokenUnavailable, "no random bytes").because(err)
