@@ -640,7 +640,7 @@ type StoreReport struct {
 	// The UID of the seal key in the HSM, 32 hexadecimal digits.
 	SealKeyUid string `protobuf:"bytes,3,opt,name=seal_key_uid,json=sealKeyUid,proto3" json:"seal_key_uid,omitempty"`
 	// How many rows were read, verified, sealed, written or restored, by kind:
-	// `namespaces`, `keys`, `versions`, `orphans`, `origin`, `reservations`.
+	// `namespaces`, `keys`, `versions`, `orphans`, `import_jobs`, `origin`, `reservations`.
 	Rows map[string]int64 `protobuf:"bytes,4,rep,name=rows,proto3" json:"rows,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// What VerifyStore has found wrong; empty: nothing. Of very many the last one says how
 	// many more there are.
