@@ -1,6 +1,6 @@
 // Package keystore keeps the metadata of keys durably: it implements [kms.Store] on a
-// SQL database. Today the database is SQLite; what depends on the database stands
-// behind the dialect type, and all other SQL is common ground of SQLite and PostgreSQL.
+// SQL database, SQLite or PostgreSQL. What depends on the database stands behind the
+// dialect type; all other SQL is common ground.
 //
 // # Opening
 //
@@ -11,12 +11,20 @@
 //
 // One process has a SQLite store open at a time: Open takes an exclusive lock on
 // PATH.lock (flock) and holds it until Close. The lock file stays behind; it is the
-// lock that counts, not the file.
+// lock that counts, not the file. A PostgreSQL store may be open in many processes; one of
+// them at a time makes its tables ([Migrate]) and its seal key ([Database.LockSealKey]).
 //
 // # Durability
 //
-// WAL journal with synchronous=FULL: a Commit that returned nil has been synced to the
-// disk. Open checks that both settings took effect and refuses to run without them.
+// SQLite: WAL journal with synchronous=FULL; an Update that returned nil has been synced to
+// the disk. Open checks that both settings took effect and refuses to run without them.
+//
+// PostgreSQL: synchronous_commit=on in each session, which refuses to be one without. An
+// Update that returned nil is on the disk of the primary and of its synchronous standby, if
+// it has one. One that did not may come to light later, but never while a fail-over could
+// still undo it. Only a server that takes writes is used, for reading too. What a server
+// that lost its power or its network makes of a connection is an error, and the next
+// call tries the hosts of the DSN anew.
 //
 // # What seals show, and what they do not
 //
