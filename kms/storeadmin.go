@@ -177,7 +177,8 @@ func (s *Service) reseal(ctx context.Context) (*StoreReport, Revision, error) {
 
 // dropSealKey removes a seal key that the store was not sealed with, if that is certain.
 func (s *Service) dropSealKey(ctx context.Context, uid hsm.UID, failure error) {
-	if errors.Is(failure, ErrStoreUnavailable) {
+	var refusal *Error
+	if !errors.As(failure, &refusal) || errors.Is(failure, ErrStoreUnavailable) || s.store.SealKey() == uid {
 		s.log.WarnContext(ctx, "it is not known whether the store was sealed with a new key, which stays in the token",
 			slog.String("uid", uid.String()))
 		return
