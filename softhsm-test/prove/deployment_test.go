@@ -21,10 +21,17 @@ import (
 	"github.com/keyholt/keyholt/kms/authn"
 	"github.com/keyholt/keyholt/kms/client"
 	softhsmtest "github.com/keyholt/keyholt/softhsm-test"
+	"github.com/keyholt/keyholt/softhsm-test/latency"
 )
 
-// replicas is how many there are.
-const replicaCount = 4
+// replicaCount is how many replicas there are. To the last of them the token is a slow
+// device: operations are always under way in it, and have passed its own check of what a
+// key may be used for, when something changes.
+const (
+	replicaCount = 4
+	slowReplicas = 2
+	slowness     = 10 * time.Millisecond
+)
 
 // deployment is all that runs in a proof.
 type deployment struct {
@@ -113,6 +120,14 @@ func (d *deployment) replica(
 ) *replica {
 	t.Helper()
 	r := &replica{name: string(rune('A' + index)), index: index, env: token.Env()}
+	module := token.ModulePath()
+	if index >= replicaCount-slowReplicas {
+		var err error
+		if module, err = latency.Build(t.Context(), d.dir); err != nil {
+			t.Fatal(err)
+		}
+		r.env = append(r.env, latency.Config{Module: token.ModulePath(), Delay: slowness}.Env()...)
+	}
 	r.dir = filepath.Join(d.dir, r.name)
 	if err := os.MkdirAll(filepath.Join(r.dir, "data"), 0o700); err != nil {
 		t.Fatal(err)
@@ -133,7 +148,7 @@ func (d *deployment) replica(
 	var text bytes.Buffer
 	err = configuration.Execute(&text, map[string]any{
 		"DataDir": filepath.Join(r.dir, "data"), "Address": address, "TLS": tls, "Principal": principal,
-		"Module": token.ModulePath(), "Label": token.Label(), "PINFile": token.PINFile(), "DSN": dsn,
+		"Module": module, "Label": token.Label(), "PINFile": token.PINFile(), "DSN": dsn,
 		"Name": r.name, "Lease": lease.String(),
 	})
 	if err != nil {
