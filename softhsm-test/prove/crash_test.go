@@ -29,7 +29,8 @@ const (
 	atOnce = 2
 	// keysInUse is how many keys are changed at a time: to have more, some are created.
 	keysInUse = 6
-	callTimeout = 20 * time.Second
+	// crashCallTimeout is how long a change may take.
+	crashCallTimeout = 20 * time.Second
 )
 
 // TestCrash kills the server with SIGKILL while it changes keys, starts it again, and
@@ -70,9 +71,10 @@ type crashProof struct {
 	keys   []*crashKey
 
 	rounds, kills int
-	created       int            // names of keys used up
-	acknowledged  map[string]int // changes by action and resource, as in the records
+	created       int               // names of keys used up
+	acknowledged  map[string]int    // changes by action and resource, as in the records
 	cut           map[crashKind]int // changes that were not acknowledged
+	whole         int               // of those, such that were made all the same
 	lost          int               // objects of versions that SoftHSM2 has lost
 	anchors       int               // the same of the anchor
 }
@@ -224,7 +226,7 @@ func (p *crashProof) settle(d *deed) {
 
 // call makes the request for a change.
 func (p *crashProof) call(ctx context.Context, d *deed) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, crashCallTimeout)
 	defer cancel()
 	const reason = "prove-crash"
 	caller, version := kms.Principal{}, d.name()
@@ -373,6 +375,9 @@ func (p *crashProof) verifyKey(t *testing.T, key *crashKey, s *sight, deeds []*d
 	if info := s.keys[key.name]; info != nil && int(info.Primary) != len(seen) {
 		t.Errorf("%s: the primary version is %d, and the last is %d", key.name, info.Primary, len(seen))
 	}
+	if !key.picture.fits(key, seen) {
+		p.whole++
+	}
 	key.picture = seen
 	for len(key.versions) < len(seen) {
 		key.versions = append(key.versions, crashVersion{})
@@ -483,6 +488,7 @@ func (p *crashProof) end(t *testing.T) {
 			t.Errorf("acknowledged %d times, and %d times in the audit file: %s", n, recorded[what], what)
 		}
 	}
-	t.Logf("%d kills in %d rounds; %d changes of %d keys acknowledged, %v cut short; SoftHSM2 lost %d objects of versions, and the anchor %d times",
-		p.kills, p.rounds, acknowledged, len(p.keys), p.cut, p.lost, p.anchors)
+	t.Logf("%d kills in %d rounds; %d changes of %d keys acknowledged, %v cut short, of which %d were made; "+
+		"SoftHSM2 lost %d objects of versions, and the anchor %d times",
+		p.kills, p.rounds, acknowledged, p.created, p.cut, p.whole, p.lost, p.anchors)
 }
