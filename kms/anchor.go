@@ -27,6 +27,7 @@ type anchors struct {
 	mu    sync.Mutex
 	all   []Anchor
 	given []string // names of those that were given up
+	empty []string // names of those that remembered nothing at the start of a store that has changes
 	noted Revision // in all of them, as far as they could be written
 	err   error    // of the last note
 }
@@ -53,6 +54,7 @@ func (a *anchors) write(ctx context.Context, head Head) error {
 		err := anchor.Note(ctx, head)
 		if errors.Is(err, ErrUnsupported) {
 			a.given = append(a.given, anchor.Name())
+			a.empty = slices.DeleteFunc(a.empty, func(name string) bool { return name == anchor.Name() })
 			return true
 		}
 		if err != nil {
@@ -74,6 +76,12 @@ func (a *anchors) finding() Finding {
 	}
 	if len(a.given) > 0 {
 		f.Detail += "; not in " + strings.Join(a.given, ", ") + ", which cannot be written"
+	}
+	if len(a.empty) > 0 {
+		f.Severity = SeverityWarning
+		f.Detail += "; at the start nothing was noted in " + strings.Join(a.empty, ", ")
+		f.Remedy = "that is so once for each new data directory, and where SoftHSM2 was killed while it wrote; " +
+			"else somebody has removed the anchor: see whether the store was put back to an older state"
 	}
 	switch {
 	case a.err != nil:
@@ -97,6 +105,9 @@ func (s *Service) checkAnchors(ctx context.Context, acceptRollback string) error
 			return err
 		}
 		if !ok {
+			if now.Revision() > 0 {
+				s.anchors.empty = append(s.anchors.empty, anchor.Name())
+			}
 			continue
 		}
 		why := ""
@@ -118,6 +129,10 @@ func (s *Service) checkAnchors(ctx context.Context, acceptRollback string) error
 	defer s.anchors.mu.Unlock()
 	if s.anchors.err = s.anchors.write(ctx, now.head); s.anchors.err != nil {
 		return errorf(ErrStoreUnavailable, "the revision of the store cannot be noted outside of it: %v", s.anchors.err)
+	}
+	for _, name := range s.anchors.empty {
+		s.log.WarnContext(ctx, "an anchor of the store remembered nothing: it is new, or was lost or removed",
+			slog.String("anchor", name), slog.Uint64("revision", uint64(now.Revision())))
 	}
 	return nil
 }
