@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms"
 )
@@ -93,7 +95,7 @@ func newCrashProof(t *testing.T, database string, random *rand.Rand) *crashProof
 func (p *crashProof) round(t *testing.T, kind crashKind) {
 	t.Helper()
 	p.rounds++
-	p.do(t, crashKinds[p.random.IntN(len(crashKinds))])
+	p.do(t, p.possible(t, crashKinds[p.random.IntN(len(crashKinds))], nil))
 	deeds := p.choose(t, kind)
 	p.strike(t, deeds)
 	p.restart(t)
@@ -101,10 +103,9 @@ func (p *crashProof) round(t *testing.T, kind crashKind) {
 }
 
 // do makes a change that is acknowledged.
-func (p *crashProof) do(t *testing.T, kind crashKind) {
+func (p *crashProof) do(t *testing.T, d *deed) {
 	t.Helper()
-	d := p.possible(t, kind, nil)
-	if err := p.call(t.Context(), d); err != nil {
+	if err := patiently(t.Context(), func() error { return p.call(t.Context(), d) }); err != nil {
 		t.Fatalf("%s of %s: %v", d.kind, d.key.name, err)
 	}
 	p.settle(d)
@@ -124,15 +125,11 @@ func (p *crashProof) possible(t *testing.T, kind crashKind, busy []*crashKey) *d
 		}
 	}
 	if usable == 0 {
-		p.do(t, doCreate)
+		p.do(t, p.creation(t))
 	}
 	d := kind.choose(p.keys, busy, p.random)
 	for ; d == nil; d = kind.choose(p.keys, busy, p.random) {
-		before := p.possible(t, kind.needs(), busy)
-		if err := p.call(t.Context(), before); err != nil {
-			t.Fatalf("%s of %s: %v", before.kind, before.key.name, err)
-		}
-		p.settle(before)
+		p.do(t, p.possible(t, kind.needs(), busy))
 	}
 	return d
 }
@@ -149,7 +146,7 @@ func (p *crashProof) creation(t *testing.T) *deed {
 	if len(p.keys) > keysInUse {
 		p.keys[len(p.keys)-1-keysInUse].retired = true
 	}
-	return &deed{kind: doCreate, key: key, after: picture{kms.StateEnabled}}
+	return &deed{kind: doCreate, key: key, id: uuid.NewString(), after: picture{kms.StateEnabled}}
 }
 
 // choose returns what is to be under way when the server is killed: a change of the kind
@@ -233,11 +230,12 @@ func (p *crashProof) call(ctx context.Context, d *deed) error {
 	var err error
 	switch d.kind {
 	case doCreate:
-		_, err = p.load.CreateKey(ctx, caller, &kms.CreateKeyRequest{Name: d.key.name, Profile: d.key.profile})
+		_, err = p.load.CreateKey(ctx, caller, &kms.CreateKeyRequest{Name: d.key.name, Profile: d.key.profile, RequestID: d.id})
 	case doRotate:
-		_, err = p.load.RotateKey(ctx, caller, &kms.RotateKeyRequest{Name: d.key.name})
+		_, err = p.load.RotateKey(ctx, caller, &kms.RotateKeyRequest{Name: d.key.name, RequestID: d.id})
 	case doRestrict:
-		_, err = p.load.RotateKey(ctx, caller, &kms.RotateKeyRequest{Name: d.key.name, RestrictPrevious: true, Reason: reason})
+		_, err = p.load.RotateKey(ctx, caller, 
+			&kms.RotateKeyRequest{Name: d.key.name, RequestID: d.id, RestrictPrevious: true, Reason: reason})
 	case doDisable:
 		_, err = p.load.DisableKeyVersion(ctx, caller, version, reason)
 	case doEnable:
@@ -263,7 +261,11 @@ func (p *crashProof) wrap(t *testing.T, key *crashKey) {
 	if last < 0 || key.picture[last] != kms.StateEnabled || key.versions[last].lost || len(key.versions[last].data) > 0 {
 		return
 	}
-	made, err := generate(t.Context(), p.control, key.name, 1)
+	var made []dataKey
+	err := patiently(t.Context(), func() (err error) {
+		made, err = generate(t.Context(), p.control, key.name, 1)
+		return err
+	})
 	if err != nil {
 		t.Fatalf("wrapping under %s: %v", key.name, err)
 	}

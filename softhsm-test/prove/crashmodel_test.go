@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"github.com/keyholt/keyholt/kms"
 )
 
@@ -41,6 +43,7 @@ type deed struct {
 	key     *crashKey
 	version int     // index
 	after   picture // of the key, if it was done
+	id      string  // of the request, where it makes a version
 }
 
 // name is that of the version that is changed.
@@ -116,7 +119,7 @@ func (k crashKind) deeds(key *crashKey) []*deed {
 				after[i] = kms.StateRewrapOnly
 			}
 		}
-		found = append(found, &deed{kind: k, key: key, after: after})
+		found = append(found, &deed{kind: k, key: key, after: after, id: uuid.NewString()})
 	default:
 		for i, from := range key.picture {
 			to, ok := k.leads(from)
