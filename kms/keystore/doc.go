@@ -11,16 +11,23 @@
 //
 // One process has a SQLite store open at a time: Open takes an exclusive lock on
 // PATH.lock (flock) and holds it until Close. The lock file stays behind; it is the
-// lock that counts, not the file.
+// lock that counts, not the file. A PostgreSQL store may be open in many processes; one of
+// them at a time makes its tables ([Migrate]) and its seal key ([Database.LockSealKey]).
 //
 // Open makes the tables in an empty database. It refuses a store with another schema than
 // its own; [Migrate] brings an older one up.
 //
 // # Durability
 //
-// SQLite: WAL journal with synchronous=FULL: an Update that returned nil has been synced
-// to the disk. Open checks that both settings took effect and refuses to run without
-// them. PostgreSQL: synchronous_commit=on in each session.
+// SQLite: WAL journal with synchronous=FULL; an Update that returned nil has been synced to
+// the disk. Open checks that both settings took effect and refuses to run without them.
+//
+// PostgreSQL: synchronous_commit=on in each session, which refuses to be one without. An
+// Update that returned nil is on the disk of the primary and of its synchronous standby, if
+// it has one. One that did not may come to light later, but never while a fail-over could
+// still undo it. Only a server that takes writes is used, for reading too. What a server
+// that lost its power or its network makes of a connection is an error, and the next
+// call tries the hosts of the DSN anew.
 //
 // # What seals show
 //

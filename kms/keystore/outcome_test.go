@@ -21,7 +21,9 @@ func TestUnknownOutcome(t *testing.T) {
 	if err := database.ConfirmSealKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	open := func(_ context.Context, _ string, uid hsm.UID) (Sealer, error) { return uidSealer{goldenSealer{}, uid}, nil }
+	open := func(_ context.Context, _ string, uid hsm.UID) (Sealer, error) {
+		return uidSealer{goldenSealer{}, uid}, nil
+	}
 	var stores [2]*Store
 	for i := range stores {
 		if stores[i], err = database.Store(open); err != nil {
