@@ -37,6 +37,8 @@ type FileAnchor struct {
 	mu    sync.Mutex // one writer at a time
 }
 
+var _ kms.Anchor = (*FileAnchor)(nil)
+
 // maxAnchor bounds what is read of a file; a good one is a third of that.
 const maxAnchor = 1024
 
