@@ -10,16 +10,8 @@ import (
 )
 
 // picture is the states of a key's versions, by number; empty: there is no such key. The
-// last version is the primary one.
+// last version is the primary one. A version whose destruction is due stands as DESTROYED.
 type picture []kms.State
-
-// fits reports whether a key is as the picture shows. A version whose destruction is due
-// may be destroyed already.
-func (p picture) fits(key *crashKey, seen picture) bool {
-	return slices.EqualFunc(p, seen, func(want, got kms.State) bool {
-		return want == got || want == kms.StateDestroyScheduled && got == kms.StateDestroyed && key.due
-	})
-}
 
 // crashKey is what is known of a key.
 type crashKey struct {
@@ -27,7 +19,6 @@ type crashKey struct {
 	profile  kms.Profile
 	picture  picture
 	versions []crashVersion
-	due      bool // a version was scheduled for destruction at once
 	retired  bool // an object of it was lost: it is looked at, and not changed any more
 }
 
@@ -96,9 +87,11 @@ func (k crashKind) leads(from kms.State) (to kms.State, ok bool) {
 		return kms.StateEnabled, in(kms.StateDisabled, kms.StateRewrapOnly)
 	case doRevoke:
 		return kms.StateRevoked, in(kms.StateEnabled, kms.StateDisabled, kms.StateRewrapOnly)
-	case doSchedule, doDestroy:
-		return kms.StateDestroyScheduled, in(kms.StateEnabled, kms.StateDisabled, kms.StateRevoked)
-	case doRestore: // to REVOKED what was revoked: the model does not schedule that for later
+	case doSchedule: // in an hour; what is REVOKED the proof does not schedule
+		return kms.StateDestroyScheduled, in(kms.StateEnabled, kms.StateDisabled)
+	case doDestroy: // schedule it, due at once
+		return kms.StateDestroyed, in(kms.StateEnabled, kms.StateDisabled, kms.StateRevoked)
+	case doRestore:
 		return kms.StateDisabled, in(kms.StateDestroyScheduled)
 	default:
 		return 0, false
@@ -123,7 +116,7 @@ func (k crashKind) deeds(key *crashKey) []*deed {
 	default:
 		for i, from := range key.picture {
 			to, ok := k.leads(from)
-			if !ok || k == doSchedule && from == kms.StateRevoked {
+			if !ok {
 				continue
 			}
 			after := slices.Clone(key.picture)
