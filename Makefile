@@ -80,6 +80,15 @@ prove-rotation: deps ## Prove on four replicas under load that a rotation holds 
 prove-failover: deps ## Prove on four replicas that they recover when PostgreSQL is restarted or fails over (N=20)
 	$(call prove,TestFailover,$(or $(N),20))
 
+.PHONY: prove-crash
+prove-crash: deps ## Prove on both stores that a kill -9 loses nothing that was acknowledged (N=200)
+	$(call prove,TestCrash,$(or $(N),200))
+
+.PHONY: prove-scale
+prove-scale: deps ## Prove what start, memory and changes cost with many keys of three versions (N=10000)
+	CGO_ENABLED=1 $(GO) test ./kms -run '^$$' -bench '^Benchmark(Apply|DueKeys)$$'
+	$(call prove,TestScale,$(or $(N),10000))
+
 .PHONY: bench
 bench: deps build ## Measure kmsd: every scenario, plots, a page of HTML in bench/out (under 10 minutes)
 	$(BIN)/kmsbench run --out bench/out

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,8 @@ const (
 	// startKillWithin is how long after its start a server is killed at most, of which
 	// one in startKills is.
 	startKillWithin, startKills = 400 * time.Millisecond, 6
+	// firstStartKills is how often the first start is killed.
+	firstStartKills = 2
 	// atOnce is how many changes are under way when the server is killed.
 	atOnce = 2
 	// keysInUse is how many keys are changed at a time: to have more, some are created.
@@ -86,6 +89,10 @@ func newCrashProof(t *testing.T, database string, random *rand.Rand) *crashProof
 	p := &crashProof{lone: newLone(t, database), random: random}
 	p.cut, p.acknowledged = make(map[crashKind]int), make(map[string]int)
 	p.token = p.outside(t)
+	for range firstStartKills { // while it makes the store, the seal key and the anchors
+		p.start(t)
+		p.kill(t, startKillWithin)
+	}
 	p.begin(t)
 	return p
 }
@@ -486,6 +493,13 @@ func (p *crashProof) end(t *testing.T) {
 			t.Errorf("acknowledged %d times, and %d times in the audit file: %s", n, recorded[what], what)
 		}
 	}
+	text, err := os.ReadFile(p.logFile())
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("at the starts %d creations were taken back, %d objects switched off",
+		strings.Count(string(text), "removing a key version whose creation was interrupted"),
+		strings.Count(string(text), "switched off the token object of a version that may not be used"))
 	t.Logf("%d kills in %d rounds; %d changes of %d keys acknowledged, %v cut short, of which %d were made; "+
 		"SoftHSM2 lost %d objects of versions, and the anchor %d times",
 		p.kills, p.rounds, acknowledged, p.created, p.cut, p.whole, p.lost, p.anchors)
