@@ -25,12 +25,12 @@ import (
 )
 
 // replicaCount is how many replicas there are. To the last of them the token is a slow
-// device: operations are always under way in it, and have passed its own check of what a
-// key may be used for, when something changes.
+// device: operations are always under way in it that have passed the token's own check of
+// what the key may be used for before something changes.
 const (
 	replicaCount = 4
-	slowReplicas = 2
-	slowness     = 10 * time.Millisecond
+	slowReplicas = 1
+	slowness     = 5 * time.Millisecond
 )
 
 // deployment is all that runs in a proof.
