@@ -180,19 +180,21 @@ func (s *Service) commitAndApply(ctx context.Context, build func(*Snapshot) (*Ch
 	defer s.commits.Unlock()
 	known := s.snapshot.Load()
 	newest := known
+	var learned, made *Delta
 	var change *Change
 	var refused error
 	head, err := s.store.Update(ctx, known.Revision(), func(delta *Delta) (*Change, error) {
-		newest = known.apply(delta)
+		learned, newest = delta, known.apply(delta)
 		change, refused = build(newest)
 		return change, refused
 	})
 	switch {
 	case err == nil && change != nil:
-		newest = newest.apply(change.delta(head))
-		s.replace(newest)
+		made = change.delta(head)
+		newest = newest.apply(made)
+		s.replace(newest, learned, made)
 	case err == nil, refused != nil:
-		s.replace(newest)
+		s.replace(newest, learned)
 	default:
 		s.log.ErrorContext(ctx, "commit failed", slog.Any("error", causeOf(err)))
 		// The change may have been made all the same.
@@ -225,21 +227,21 @@ func (s *Service) catchUp(ctx context.Context) error {
 	if delta.Head.Revision == now.Revision() && delta.Head.Seal != now.head.Seal {
 		return errorf(ErrStoreWentBack, "the store is at revision %d as this replica is, but of another history", now.Revision())
 	}
-	s.replace(now.apply(delta))
+	s.replace(now.apply(delta), delta)
 	s.replica.outdated.Store(false)
 	return nil
 }
 
-// replace makes a snapshot the current one. The caller holds commits.
-func (s *Service) replace(next *Snapshot) {
+// replace makes a snapshot the current one, which the changes have led to. The caller
+// holds commits.
+func (s *Service) replace(next *Snapshot, changes ...*Delta) {
 	old := s.snapshot.Load()
 	if old == next {
 		return
 	}
 	s.snapshot.Store(next)
 	s.replica.replaced(old)
-	s.rotator.wake()
-	s.destroyer.wake()
+	s.lookAgain(old, next, changes...)
 }
 
 // changeTimeout bounds a change that was begun and goes on without its caller.

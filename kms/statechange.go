@@ -262,7 +262,7 @@ func (s *Service) checkSchedule(now *Snapshot, entry *versionEntry, c *stateCall
 		return nil
 	}
 	return errorf(ErrTransition, "%s is to be destroyed at %s already: restore it first to set another time",
-		c.name, timeText(s.destroyTime(now, entry))).
+		c.name, timeText(s.destruction.destroyTime(now, entry))).
 		with("key_version", c.name.String()).with("state", entry.State.String())
 }
 
