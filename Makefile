@@ -86,7 +86,7 @@ prove-crash: deps ## Prove on both stores that a kill -9 loses nothing that was 
 
 .PHONY: prove-scale
 prove-scale: deps ## Prove what start, memory and changes cost with many keys of three versions (N=10000)
-	CGO_ENABLED=1 $(GO) test ./kms -run '^$$' -bench '^Benchmark(Apply|DueKeys)$$'
+	CGO_ENABLED=1 $(GO) test ./kms -run '^$$' -bench '^Benchmark(Apply|LookAgain)$$'
 	$(call prove,TestScale,$(or $(N),10000))
 
 .PHONY: bench
