@@ -29,7 +29,7 @@ type doomed struct {
 	uid  hsm.UID
 }
 
-func (d *destroyer) start(s *Service) { d.errand.startTimed(s.now, s.destroyDue) }
+func (d *destroyer) start(s *Service) { d.startTimed(s.now, s.destroyDue) }
 
 // destroyDue destroys what is due, and returns how long to rest.
 func (s *Service) destroyDue(ctx context.Context) time.Duration {

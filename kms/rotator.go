@@ -58,7 +58,7 @@ func (s *Service) Schedule() Schedule {
 
 func (r *rotator) start(s *Service) {
 	r.seed = maphash.MakeSeed()
-	r.errand.startTimed(s.now, s.rotateDue)
+	r.startTimed(s.now, s.rotateDue)
 }
 
 // rotateSoon asks for a rotation of the key if version n still is its primary.

@@ -275,7 +275,7 @@ func (p *crashProof) wrap(t *testing.T, key *crashKey) {
 	if err != nil {
 		t.Fatalf("wrapping under %s: %v", key.name, err)
 	}
-	if made[0].version != key.name.Version(uint32(last+1)) { //nolint:gosec // few versions
+	if made[0].version != key.name.Version(uint32(last+1)) {
 		t.Errorf("%s wraps under %s, and version %d is primary", key.name, made[0].version, last+1)
 	}
 	key.versions[last].data = made

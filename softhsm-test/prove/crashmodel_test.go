@@ -39,7 +39,7 @@ type deed struct {
 
 // name is that of the version that is changed.
 func (d *deed) name() kms.VersionName {
-	return d.key.name.Version(uint32(d.version + 1)) //nolint:gosec // few versions
+	return d.key.name.Version(uint32(d.version + 1))
 }
 
 // record is action and resource of the change's record.
