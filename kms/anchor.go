@@ -125,6 +125,11 @@ func (s *Service) checkAnchors(ctx context.Context, acceptRollback string) error
 		}
 		return s.acceptRollback(ctx, why, acceptRollback)
 	}
+	unlock, err := s.lockStore(ctx, objectsLock) // an anchor may be made
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	s.anchors.mu.Lock()
 	defer s.anchors.mu.Unlock()
 	if s.anchors.err = s.anchors.write(ctx, now.head); s.anchors.err != nil {
