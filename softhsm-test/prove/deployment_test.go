@@ -170,7 +170,7 @@ func (d *deployment) replica(
 func freeAddress() (string, error) {
 	var err error
 	for range 100 {
-		port := 10000 + rand.IntN(10000) //nolint:gosec // no secret
+		port := 10000 + rand.IntN(10000)
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		var listener net.Listener
 		if listener, err = net.Listen("tcp", address); err == nil {

@@ -185,7 +185,7 @@ func (p *revocationProof) aim(i int) {
 }
 
 // unwrap is the operation of the load.
-func (p *revocationProof) unwrap(ctx context.Context, r *replica, random *rand.Rand, items int) {
+func (p *revocationProof) unwrap(ctx context.Context, r *replica, count *tally, random *rand.Rand, items int) {
 	inUse := *p.inUse.Load()
 	chosen := make([]*target, items)
 	from := random.IntN(len(inUse))
@@ -204,7 +204,6 @@ func (p *revocationProof) unwrap(ctx context.Context, r *replica, random *rand.R
 	}
 	sent := bootTime()
 	results, err := r.load.UnwrapDataKeys(ctx, kms.Principal{}, request)
-	count := p.load.tallies[r.index]
 	if err != nil {
 		count.add(reason(err), items)
 		p.refused(r, sent, err)

@@ -136,14 +136,13 @@ func newRotationProof(t *testing.T, d *deployment) *rotationProof {
 
 // request is the operation of the load: it wraps new data keys, or unwraps some that were
 // made before. One that fails is repeated once, on another replica.
-func (p *rotationProof) request(ctx context.Context, r *replica, random *rand.Rand, items int) {
+func (p *rotationProof) request(ctx context.Context, r *replica, count *tally, random *rand.Rand, items int) {
 	key := p.keys[random.IntN(len(p.keys))]
 	known := key.some(random, items)
 	attempt := func(r *replica) error { return p.wrap(ctx, r, key, items) }
 	if len(known) == items && random.IntN(2) == 0 {
 		attempt = func(r *replica) error { return p.unwrap(ctx, r, known) }
 	}
-	count := p.load.tallies[r.index]
 	first := attempt(r)
 	if first == nil {
 		count.add(outcomeOK, items)
