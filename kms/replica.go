@@ -242,7 +242,7 @@ func (r *replica) tend(ctx context.Context) time.Duration {
 	defer cancel()
 	err := r.service.refresh(bounded)
 	if err == nil {
-		r.service.anchors.note(bounded, r.service.log, r.service.snapshot.Load().head)
+		r.service.anchors.ask(r.service.snapshot.Load().head)
 	}
 	acknowledged := r.acknowledged()
 	r.holder.CaughtUp(uint64(acknowledged))

@@ -99,9 +99,9 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		observer:   c.Observer,
 		gate:       newGate(),
 
-		anchors:     anchors{all: c.Anchors},
 		destruction: c.Destruction.withDefaults(),
 	}
+	s.anchors.init(c.Anchors, c.Logger)
 	s.usage.init(c.UsageFlush)
 	s.replica.init(s, c.Replica)
 	if err := s.join(ctx, c.AcceptRollback); err != nil {
@@ -109,6 +109,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	if err := s.start(ctx); err != nil {
 		s.replica.stop()
+		s.anchors.stop()
 		return nil, err
 	}
 	s.rotator.start(s)
@@ -119,7 +120,14 @@ func New(ctx context.Context, c Config) (*Service, error) {
 
 // join makes the service one of the store's replicas: its lease stands before it reads
 // the metadata, so that no change can be missed by it and not waited for by others.
-func (s *Service) join(ctx context.Context, acceptRollback string) error {
+func (s *Service) join(ctx context.Context, acceptRollback string) (err error) {
+	s.anchors.start()
+	defer func() {
+		if err != nil {
+			s.replica.leave()
+			s.anchors.stop()
+		}
+	}()
 	if err := s.replica.enter(ctx); err != nil {
 		return err
 	}
@@ -129,7 +137,6 @@ func (s *Service) join(ctx context.Context, acceptRollback string) error {
 	}
 	s.snapshot.Store(snapshotOf(contents, nil))
 	if err := s.checkAnchors(ctx, acceptRollback); err != nil {
-		s.replica.leave()
 		return err
 	}
 	s.replica.start()
@@ -143,6 +150,7 @@ func (s *Service) Close() {
 	s.destroyer.stop()
 	s.usage.stop()
 	s.replica.stop()
+	s.anchors.stop()
 }
 
 // Check reports whether the service could serve a request now: whether its token answers,
@@ -171,7 +179,7 @@ func (s *Service) commit(ctx context.Context, build func(*Snapshot) (*Change, er
 	if err != nil {
 		return 0, err
 	}
-	s.anchors.note(ctx, s.log, now.head)
+	s.anchors.note(now.head)
 	return now.Revision(), nil
 }
 

@@ -83,10 +83,10 @@ func (s *Service) VerifyStore(ctx context.Context, p Principal) (*StoreReport, e
 }
 
 func (s *Service) verifyStore(ctx context.Context) (*StoreReport, error) {
-	report := &StoreReport{StoreID: s.store.ID()}
+	report := &StoreReport{StoreID: s.store.ID(), Revision: s.snapshot.Load().Revision()}
 	// Read before the store is, so that what comes between is no fault.
 	heads, names := []Head{s.snapshot.Load().head}, []string{"this replica"}
-	for _, anchor := range s.anchors.all {
+	for _, anchor := range s.anchors.present() {
 		head, ok, err := anchor.Read(ctx)
 		if err != nil {
 			report.Problems = append(report.Problems, anchor.Name()+": "+err.Error())
