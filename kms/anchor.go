@@ -76,7 +76,8 @@ func (a *anchors) stop() {
 	<-a.done
 }
 
-// ask wants a head to be noted, without waiting for it.
+// ask wants a head to be noted, and does not wait for it. A failure is logged, and shown
+// by Diagnose.
 func (a *anchors) ask(head Head) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -90,24 +91,25 @@ func (a *anchors) ask(head Head) {
 	}
 }
 
-// note wants a head to be noted and waits until it is, but not for ever: the change is
-// committed, and will be noted with the next. A failure is logged, and shown by Diagnose.
-func (a *anchors) note(head Head) {
-	a.ask(head)
+// wait waits until a revision that was asked for is noted, but not for ever: the change
+// is committed, and will be noted with the next.
+func (a *anchors) wait(ctx context.Context, r Revision) {
 	patience := time.NewTimer(anchorPatience)
 	defer patience.Stop()
 	for {
 		a.mu.Lock()
-		noted, written := a.noted, a.written
+		waiting, written := a.noted < min(r, a.wanted.Revision), a.written
 		a.mu.Unlock()
-		if noted >= head.Revision {
+		if !waiting {
 			return
 		}
 		select {
 		case <-written:
+		case <-ctx.Done():
+			return
 		case <-patience.C:
-			a.log.Warn("a change is committed, and its revision is still being noted outside of the store",
-				slog.Uint64("revision", uint64(head.Revision)))
+			a.log.WarnContext(ctx, "a change is known everywhere, and its revision is still being noted outside of the store",
+				slog.Uint64("revision", uint64(r)))
 			return
 		}
 	}

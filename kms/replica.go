@@ -52,6 +52,8 @@ type replica struct {
 	failing  string        // what went wrong last time, so as to log it once
 	troubled time.Duration // when the lease or the metadata could last not be renewed
 
+	learning learning
+
 	mu    sync.Mutex
 	older []*Snapshot     // replaced, and results may still be on their way under them
 	stir  chan struct{}   // closed and replaced when waiters are to look again
@@ -82,7 +84,7 @@ func (r *replica) init(s *Service, c ReplicaConfig) {
 	_, _ = rand.Read(random[:]) // never fails
 	*r = replica{
 		service: s, config: c, alone: s.store.Exclusive(), instance: hex.EncodeToString(random[:]), began: s.now(),
-		nudge: make(chan struct{}, 1), stir: make(chan struct{}), seen: make(map[string]sign),
+		nudge: make(chan struct{}, 1), stir: make(chan struct{}), learning: learning{turn: newMutex()}, seen: make(map[string]sign),
 	}
 	r.holder = lease.NewHolder(r.instance, c.Lease)
 }
@@ -236,24 +238,24 @@ func (r *replica) keep(ctx context.Context) {
 // leastRest is the least time between two looks at the store that nobody asked for.
 const leastRest = 10 * time.Millisecond
 
-// tend does what there is to do for the lease, and returns how long to rest.
+// tend does what there is to do for the lease, and returns how long to rest. A renewal
+// that is due comes before all else, since the rest may have to wait for a change.
 func (r *replica) tend(ctx context.Context) time.Duration {
 	bounded, cancel := context.WithTimeout(ctx, r.patience())
 	defer cancel()
-	err := r.service.refresh(bounded)
-	if err == nil {
-		r.service.anchors.ask(r.service.snapshot.Load().head)
+	interval := r.config.Lease / 3
+	var err error
+	if r.config.Clock()-r.renewed >= interval || r.holder.Refusal() != nil {
+		if err = r.renew(bounded, r.acknowledged()); err == nil {
+			err = r.watch(bounded)
+		}
 	}
+	err = firstError(err, r.service.refresh(bounded))
+	r.service.anchors.ask(r.service.snapshot.Load().head)
 	acknowledged := r.acknowledged()
 	r.holder.CaughtUp(uint64(acknowledged))
-	interval := r.config.Lease / 3
-	now := r.config.Clock()
-	if acknowledged > r.told || now-r.renewed >= interval || r.holder.Refusal() != nil {
-		if renewErr := r.renew(bounded, acknowledged); renewErr != nil {
-			err = firstError(err, renewErr)
-		} else {
-			err = firstError(err, r.watch(bounded))
-		}
+	if acknowledged > r.told {
+		err = firstError(err, r.renew(bounded, acknowledged))
 	}
 	r.report(ctx, err)
 	if r.holder.Refusal() != nil || err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,7 +62,7 @@ type Service struct {
 
 	// commits is held while a change is committed and applied, or those of others are:
 	// so they are applied in the order of their revisions.
-	commits sync.Mutex
+	commits mutex
 
 	keyLocks     lockTable[KeyName]     // held while a version of the key is made
 	versionLocks lockTable[VersionName] // held while a version changes state: row and object
@@ -98,6 +97,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		now:        c.clock(),
 		observer:   c.Observer,
 		gate:       newGate(),
+		commits:    newMutex(),
 
 		destruction: c.Destruction.withDefaults(),
 	}
@@ -179,13 +179,15 @@ func (s *Service) commit(ctx context.Context, build func(*Snapshot) (*Change, er
 	if err != nil {
 		return 0, err
 	}
-	s.anchors.note(now.head)
+	s.anchors.ask(now.head)
 	return now.Revision(), nil
 }
 
 func (s *Service) commitAndApply(ctx context.Context, build func(*Snapshot) (*Change, error)) (*Snapshot, error) {
-	s.commits.Lock()
-	defer s.commits.Unlock()
+	if err := s.commits.lock(ctx); err != nil {
+		return nil, errorf(ErrStoreUnavailable, "another change does not end").because(err)
+	}
+	defer s.commits.unlock()
 	known := s.snapshot.Load()
 	newest := known
 	var learned, made *Delta
@@ -220,8 +222,10 @@ func (s *Service) refresh(ctx context.Context) error {
 	if s.store.Exclusive() && !s.replica.outdated.Load() {
 		return nil
 	}
-	s.commits.Lock()
-	defer s.commits.Unlock()
+	if err := s.commits.lock(ctx); err != nil {
+		return errorf(ErrStoreUnavailable, "a change under way does not end").because(err)
+	}
+	defer s.commits.unlock()
 	return s.catchUp(ctx)
 }
 
