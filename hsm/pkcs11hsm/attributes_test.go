@@ -106,3 +106,95 @@ func TestWeaknessesTogether(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// made is what a token says of a secret or private key of the specification, and of the
+// public key of a pair.
+func made(spec hsm.KeySpec, d dialect) (main, public attributeSet) {
+	main, public = attributeSet{}, attributeSet{}
+	template := d.secretTemplate(spec, hsm.UID{1}, "", true)
+	if spec.IsPair() {
+		template = d.privateTemplate(spec, hsm.UID{1}, "", true)
+		for _, a := range d.publicGenerateTemplate(spec, hsm.UID{1}, "", true) {
+			public[a.Type] = a.Value
+		}
+	}
+	for _, a := range template {
+		main[a.Type] = a.Value
+	}
+	switch {
+	case !spec.IsPair():
+		main[pkcs11.CKA_VALUE_LEN] = ulongBytes(uint(spec.Size()))
+	case spec.IsRSA():
+		main[pkcs11.CKA_MODULUS] = append([]byte{0}, slices.Repeat([]byte{0xc1}, spec.Size())...)
+		main[pkcs11.CKA_PUBLIC_EXPONENT] = []byte{0, 1, 0, 1}
+	default:
+		main[pkcs11.CKA_EC_PARAMS] = d.curve(spec)
+	}
+	main[pkcs11.CKA_ALWAYS_SENSITIVE], main[pkcs11.CKA_NEVER_EXTRACTABLE] = []byte{1}, []byte{1}
+	return main, public
+}
+
+// TestSpecIsRecognised: an object is of the specification that it was made to and of no
+// other, also when its usage is off, and of none when it may do more.
+func TestSpecIsRecognised(t *testing.T) {
+	for _, d := range []dialect{{allowedMechanisms: true, copyable: true}, {}} {
+		for _, spec := range hsm.KeySpecs() {
+			main, public := made(spec, d)
+			if got := main.spec(public); got != spec || main.weaknesses(d, spec) != "" {
+				t.Errorf("%s is recognised as %s, weak: %q", spec, got, main.weaknesses(d, spec))
+			}
+			if object := main.object(hsm.UID{1}, spec); !object.Usable || !object.Sensitive {
+				t.Errorf("%s: %+v", spec, object)
+			}
+			for _, usage := range slices.Concat(privateUsage, secretUsage) {
+				if kind, _ := kindOf(spec); slices.Contains(kind.usage, usage) {
+					continue
+				}
+				main[usage] = []byte{1}
+				if got := main.spec(public); got == spec || main.matches(spec) {
+					t.Errorf("%s with the further attribute %#x is recognised", spec, usage)
+				}
+				main[usage] = []byte{0}
+			}
+			for _, a := range usageTemplate(spec, false) {
+				main[a.Type] = a.Value
+			}
+			want := spec
+			if !d.allowedMechanisms {
+				want = 0 // nothing tells
+			}
+			if got := main.spec(public); got != want || main.object(hsm.UID{1}, spec).Usable {
+				t.Errorf("%s that is off is recognised as %s", spec, got)
+			}
+		}
+	}
+}
+
+// TestRSAWeaknesses: another exponent, another size.
+func TestRSAWeaknesses(t *testing.T) {
+	d := dialect{allowedMechanisms: true}
+	main, _ := made(hsm.RSA2048Sign, d)
+	main[pkcs11.CKA_PUBLIC_EXPONENT] = []byte{3}
+	if got := main.weaknesses(d, hsm.RSA2048Sign); got != "another CKA_PUBLIC_EXPONENT" {
+		t.Errorf("exponent 3: %q", got)
+	}
+	main[pkcs11.CKA_PUBLIC_EXPONENT] = publicExponent
+	main[pkcs11.CKA_MODULUS] = main[pkcs11.CKA_MODULUS][:129]
+	if got := main.weaknesses(d, hsm.RSA2048Sign); got != "usage beyond RSA2048_SIGN" {
+		t.Errorf("1024 bits: %q", got)
+	}
+}
+
+// TestImportWeaknesses: what was imported is not local, and never was sensitive always.
+func TestImportWeaknesses(t *testing.T) {
+	d := dialect{allowedMechanisms: true}
+	main, _ := made(hsm.ECDSAP256, d)
+	main[pkcs11.CKA_ALWAYS_SENSITIVE], main[pkcs11.CKA_NEVER_EXTRACTABLE], main[pkcs11.CKA_LOCAL] = []byte{0}, []byte{0}, []byte{0}
+	if got := main.importWeaknesses(d, hsm.ECDSAP256); got != "" {
+		t.Errorf("as asked for: %q", got)
+	}
+	main[pkcs11.CKA_LOCAL], main[pkcs11.CKA_EXTRACTABLE] = []byte{1}, []byte{1}
+	if got := main.importWeaknesses(d, hsm.ECDSAP256); got != "CKA_EXTRACTABLE, CKA_LOCAL" {
+		t.Errorf("local and extractable: %q", got)
+	}
+}

@@ -22,6 +22,9 @@ type rig struct {
 	token  *pkcs11hsm.Token
 	blocks hsm.UID
 	gcm    hsm.UID
+	p256   hsm.UID
+	mac    hsm.UID
+	tag    []byte // of "message" under mac
 	want   []byte // 32 zero bytes under blocks
 	sealed hsm.SealItem
 	next   byte
@@ -38,8 +41,11 @@ func newRigOn(t *testing.T, soft *softhsmtest.Token, change func(*pkcs11hsm.Conf
 	if change != nil {
 		change(&cfg)
 	}
-	r := &rig{T: t, soft: soft, token: soft.OpenWith(t, cfg), blocks: hsm.UID{1}, gcm: hsm.UID{2}, next: 10}
-	for uid, spec := range map[hsm.UID]hsm.KeySpec{r.blocks: hsm.AES256Blocks, r.gcm: hsm.AES256GCM} {
+	r := &rig{T: t, soft: soft, token: soft.OpenWith(t, cfg), blocks: hsm.UID{1}, gcm: hsm.UID{2},
+		p256: hsm.UID{3}, mac: hsm.UID{4}, next: 10}
+	for uid, spec := range map[hsm.UID]hsm.KeySpec{
+		r.blocks: hsm.AES256Blocks, r.gcm: hsm.AES256GCM, r.p256: hsm.ECDSAP256, r.mac: hsm.HMACSHA256,
+	} {
 		if _, err := r.token.GenerateKey(t.Context(), uid, "rig", spec); err != nil {
 			t.Fatal(err)
 		}
@@ -53,6 +59,10 @@ func newRigOn(t *testing.T, soft *softhsmtest.Token, change func(*pkcs11hsm.Conf
 		t.Fatal(err)
 	}
 	r.sealed = items[0]
+	var err error
+	if r.tag, err = r.token.MAC(t.Context(), r.mac, []byte("message")); err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 
@@ -77,6 +87,38 @@ func (r *rig) operations() map[string]func(context.Context) error {
 			items := []hsm.SealItem{{Plaintext: []byte("p"), AAD: []byte("a")}}
 			return errors.Join(r.token.Seal(ctx, r.gcm, items), items[0].Err)
 		},
+		"Sign": func(ctx context.Context) error {
+			_, err := r.token.Sign(ctx, r.p256, hsm.ECDSA, make([]byte, 32))
+			return err
+		},
+		"SignBatch": func(ctx context.Context) error {
+			items := make([]hsm.SignItem, 100)
+			for i := range items {
+				items[i].Input = make([]byte, 32)
+			}
+			err := r.token.SignBatch(ctx, r.p256, hsm.ECDSA, items)
+			for _, item := range items {
+				err = errors.Join(err, item.Err)
+			}
+			return err
+		},
+		"MAC": func(ctx context.Context) error {
+			tag, err := r.token.MAC(ctx, r.mac, []byte("message"))
+			return errors.Join(err, same(tag, r.tag))
+		},
+		"PublicKey": func(ctx context.Context) error {
+			_, err := r.token.PublicKey(ctx, r.p256)
+			return err
+		},
+		"GeneratePairAndDestroy": func(ctx context.Context) error {
+			r.next++
+			_, err := r.token.GenerateKey(ctx, hsm.UID{r.next}, "", hsm.Ed25519)
+			return errors.Join(err, r.token.DestroyKey(ctx, hsm.UID{r.next}))
+		},
+		"SetLabel": func(ctx context.Context) error {
+			r.next++
+			return r.token.SetLabel(ctx, r.p256, string([]byte{'a' + r.next%26}))
+		},
 		"GenerateAndDestroy": func(ctx context.Context) error {
 			r.next++
 			_, err := r.token.GenerateKey(ctx, hsm.UID{r.next}, "", hsm.AES256Blocks)
@@ -96,7 +138,7 @@ func (r *rig) operations() map[string]func(context.Context) error {
 		},
 		"Keys": func(ctx context.Context) error {
 			keys, err := r.token.Keys(ctx)
-			if len(keys) != 2 {
+			if len(keys) != 4 {
 				err = errors.Join(err, errors.New("wrong number of keys"))
 			}
 			return err

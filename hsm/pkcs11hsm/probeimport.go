@@ -17,7 +17,7 @@ import (
 // imports finds out which keys the token can unwrap, by unwrapping one of each kind as a
 // session object and using it.
 func (p *prober) imports() error {
-	if !p.has(pkcs11.CKM_RSA_PKCS_OAEP) || !p.has(pkcs11.CKM_AES_KEY_WRAP_PAD) {
+	if !p.has(pkcs11.CKM_RSA_PKCS_OAEP) {
 		return nil
 	}
 	h, public, done := p.rsaKey(hsm.RSA3072Import)
@@ -27,10 +27,15 @@ func (p *prober) imports() error {
 	defer done()
 	kek := make([]byte, wrappingKeyBytes)
 	rand.Read(kek)
-	for _, hash := range hsm.OAEPHashes() {
-		w := hsm.Wrapped{Hash: hash}
-		if p.unwraps(h, public, kek, &w, hsm.AES256Blocks) {
-			p.info.ImportHashes = append(p.info.ImportHashes, hash)
+	for _, p.t.dialect.keyWrap = range keyWraps {
+		for _, hash := range hsm.OAEPHashes() {
+			w := hsm.Wrapped{Hash: hash}
+			if p.has(p.t.dialect.keyWrap) && p.unwraps(h, public, kek, &w, hsm.AES256Blocks) {
+				p.info.ImportHashes = append(p.info.ImportHashes, hash)
+			}
+		}
+		if len(p.info.ImportHashes) > 0 {
+			break
 		}
 	}
 	if len(p.info.ImportHashes) == 0 {
@@ -72,7 +77,7 @@ func representative(spec hsm.KeySpec) hsm.KeySpec {
 	}
 }
 
-// unwraps imports one key and uses it.
+// unwraps imports one key, looks at its attributes, and uses it.
 func (p *prober) unwraps(by objectHandle, public *rsa.PublicKey, kek []byte, w *hsm.Wrapped, spec hsm.KeySpec) bool {
 	value, half, err := sample(spec)
 	if err != nil {
@@ -91,7 +96,9 @@ func (p *prober) unwraps(by objectHandle, public *rsa.PublicKey, kek []byte, w *
 		return false
 	}
 	defer p.drop(h)
-	return p.isUsable(h, spec, value, half)
+	// NSS lets an RSA key that it unwraps do everything, whatever the template says.
+	f, ok, err := search{p.t, p.s}.identify(h)
+	return err == nil && ok && f.attributes.importWeaknesses(p.t.dialect, spec) == "" && p.isUsable(h, spec, value, half)
 }
 
 // sample makes a key: the bytes of a secret, or the PKCS#8 of a pair with its public key.

@@ -20,11 +20,16 @@ import (
 
 // Numbers of functions in the function list, as the proxy's command fail wants them.
 const (
+	fnCreateObject   = "20"
 	fnDestroyObject  = "22"
 	fnSetAttribute   = "25"
 	fnEncryptInit    = "29"
 	fnEncrypt        = "30"
 	fnDecrypt        = "34"
+	fnDecryptInit    = "33"
+	fnSignInit       = "42"
+	fnSign           = "43"
+	fnUnwrapKey      = "61"
 	fnGetSessionInfo = "15"
 	fnLogin          = "18"
 )

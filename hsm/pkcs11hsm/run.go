@@ -2,6 +2,7 @@ package pkcs11hsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -78,21 +79,15 @@ func (t *Token) run(ctx context.Context, key hsm.UID, items []item, prepare func
 		clear(items)
 		return err
 	}
-	queue := &itemQueue{items: items}
-	for i := range items {
-		if items[i].err == nil {
-			queue.left = append(queue.left, i)
-		}
-	}
+	queue := newItemQueue(items)
 	if workers := t.workers(op, len(queue.left)); workers > 1 {
-		queue.most = (len(queue.left) + workers - 1) / workers
-		group, ctx := errgroup.WithContext(ctx)
-		for range workers {
-			group.Go(func() error { return t.work(ctx, key, op, queue) })
+		if err = t.spread(ctx, key, op, queue, workers); errors.Is(err, hsm.ErrUnavailable) {
+			// While one worker brings a lost token back, the others fail at once. What
+			// they left is done now, or fails for good.
+			queue = newItemQueue(items)
+			err = t.work(ctx, key, op, queue)
 		}
-		err = group.Wait()
 	} else {
-		queue.most = len(queue.left)
 		err = t.work(ctx, key, op, queue)
 	}
 	if err != nil {
@@ -123,6 +118,23 @@ func (t *Token) prepare(ctx context.Context, key hsm.UID, prepare func(hsm.KeySp
 	return op, err
 }
 
+// spread runs items in several sessions. No worker's failure cuts another short, which may
+// be repairing what was lost; but nobody begins anything more.
+func (t *Token) spread(ctx context.Context, key hsm.UID, op operation, queue *itemQueue, workers int) error {
+	queue.most = (len(queue.left) + workers - 1) / workers
+	var group errgroup.Group
+	for range workers {
+		group.Go(func() error {
+			err := t.work(ctx, key, op, queue)
+			if err != nil {
+				queue.stop()
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
 // itemQueue hands out the items of a batch.
 type itemQueue struct {
 	items []item
@@ -130,6 +142,25 @@ type itemQueue struct {
 
 	mu   sync.Mutex
 	left []int
+}
+
+// newItemQueue holds the items that have neither an output nor an error.
+func newItemQueue(items []item) *itemQueue {
+	q := &itemQueue{items: items}
+	for i := range items {
+		if items[i].err == nil && items[i].output == nil {
+			q.left = append(q.left, i)
+		}
+	}
+	q.most = len(q.left)
+	return q
+}
+
+// stop leaves nothing to be handed out.
+func (q *itemQueue) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.left = nil
 }
 
 // next takes the items of one crossing; none are left if it is empty.
@@ -236,16 +267,16 @@ func (t *Token) finish(s *session, op operation, it *item, rv returnCode, output
 	if e.class == classAsk {
 		e = t.diagnose(s, e)
 	}
-	switch {
-	case e.class != classAuthentication && e.class != classFailed && e.class != classRequest:
+	switch e.class {
+	case classSession, classLogin, classHandle, classGone, classForbidden:
 		return e
-	case op.decrypt:
+	case classFailed, classRequest:
+	default:
+		e = e.as(classFailed, hsm.ErrUnavailable) // no code for C_Sign
+	}
+	if it.err = e; op.decrypt {
 		// Whatever the code, it may tell what is wrong with the padding.
 		it.err = hsm.ErrAuthentication
-	case e.class == classAuthentication:
-		it.err = e.as(classFailed, hsm.ErrUnavailable) // no code of C_Sign
-	default:
-		it.err = e
 	}
 	return nil
 }

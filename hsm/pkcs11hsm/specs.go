@@ -14,7 +14,13 @@ const (
 	ckmECEdwardsKeyPairGen = 0x1055
 	ckmEdDSA               = 0x1057
 	ckkECEdwards           = 0x40
+	ckmAESKeyWrapKWP       = 0x210b
 )
+
+// keyWraps are the mechanisms that modules have for AES key wrap with padding (RFC 5649): the
+// one of PKCS#11 v3.0, and the one before it, whose meaning v2.40 left open and which is
+// therefore tried before it is used.
+var keyWraps = []uint{ckmAESKeyWrapKWP, pkcs11.CKM_AES_KEY_WRAP_PAD}
 
 // keyKind is how keys of a specification are made and what they may do.
 type keyKind struct {
@@ -129,7 +135,7 @@ func (a attributeSet) fits(spec hsm.KeySpec, kind keyKind) bool {
 	default:
 		// SoftHSM2 says 0 of a key that was unwrapped.
 		length, known := a.ulong(pkcs11.CKA_VALUE_LEN)
-		return !known || length == 0 || int(length) == spec.Size() //nolint:gosec // no module has keys of 2^63 bytes
+		return !known || length == 0 || int(length) == spec.Size()
 	}
 }
 

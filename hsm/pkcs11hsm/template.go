@@ -17,6 +17,7 @@ type dialect struct {
 	allowedMechanisms bool   // CKA_ALLOWED_MECHANISMS
 	copyable          bool   // CKA_COPYABLE
 	edwards           int    // which encoding of CKA_EC_PARAMS an Ed25519 key has
+	keyWrap           uint   // which of keyWraps
 	without           []uint // mechanisms that the token does not have
 }
 

@@ -122,17 +122,15 @@ func (t *Token) unwrapTwice(s *session, by objectHandle, w hsm.Wrapped, template
 	if length, known := set.ulong(pkcs11.CKA_VALUE_LEN); known && length != 0 && length != wrappingKeyBytes {
 		return 0, errUnwrap
 	}
-	return t.unwrap(s, pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_WRAP_PAD, nil), middle, w.Value, template)
+	return t.unwrap(s, pkcs11.NewMechanism(t.dialect.keyWrap, nil), middle, w.Value, template)
 }
 
-// giveUp makes an error one after which the session is closed.
+// giveUp makes an error one after which the session is closed, unless it is gone anyway.
 func giveUp(err error) error {
-	switch c, _ := classOf(err); c {
-	case classSession, classLogin, classGone:
+	if c, _ := classOf(err); c == classGone || sessionIsDead(err) {
 		return err
-	default:
-		return newCallError("C_DestroyObject", pkcs11.CKR_OPERATION_ACTIVE)
 	}
+	return newCallError("C_DestroyObject", pkcs11.CKR_OPERATION_ACTIVE)
 }
 
 // unwrap is C_UnwrapKey. Codes that do not tell of a lost session or token all become
@@ -178,7 +176,7 @@ func (d dialect) unwrappingTemplate() []*pkcs11.Attribute {
 		template = append(template, pkcs11.NewAttribute(usage, usage == pkcs11.CKA_UNWRAP))
 	}
 	if d.allowedMechanisms {
-		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, ulongBytes(pkcs11.CKM_AES_KEY_WRAP_PAD)))
+		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, ulongBytes(d.keyWrap)))
 	}
 	return template
 }

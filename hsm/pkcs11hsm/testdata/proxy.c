@@ -14,8 +14,8 @@
  *   small            C_Encrypt of any length: CKR_BUFFER_TOO_SMALL, once
  *   hide M           leave mechanism M out of C_GetMechanismList
  *   flags F          add flags F to CK_TOKEN_INFO
- *   weaken A V       C_GenerateKey: give the Boolean attribute A the value V, whatever the
- *                    template says
+ *   weaken A V       C_GenerateKey, C_GenerateKeyPair (private key) and C_UnwrapKey: give the
+ *                    Boolean attribute A the value V, whatever the template says
  *   gone             from now on CKR_TOKEN_NOT_PRESENT, until C_Finalize
  *   reset            as if nothing had been said
  */
@@ -50,8 +50,8 @@ typedef struct {
 
 enum {
 	INITIALIZE = 0, FINALIZE = 1, GET_INFO = 2, GET_FUNCTION_LIST = 3, GET_TOKEN_INFO = 6, GET_MECHANISM_LIST = 7,
-	OPEN_SESSION = 12, GET_SESSION_INFO = 15, LOGIN = 18, DESTROY_OBJECT = 22, SET_ATTRIBUTE = 25, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
-	GENERATE_KEY = 58, SEED_RANDOM = 63, GENERATE_RANDOM = 64, FUNCTIONS = 68
+	OPEN_SESSION = 12, GET_SESSION_INFO = 15, LOGIN = 18, CREATE_OBJECT = 20, DESTROY_OBJECT = 22, SET_ATTRIBUTE = 25, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
+	SIGN_INIT = 42, SIGN = 43, GENERATE_KEY = 58, GENERATE_KEY_PAIR = 59, UNWRAP_KEY = 61, SEED_RANDOM = 63, GENERATE_RANDOM = 64, FUNCTIONS = 68
 };
 #define DATA_LEN_RANGE 0x21UL
 #define MECHANISM_PARAM_INVALID 0x71UL
@@ -286,23 +286,80 @@ static ulong_t decrypt(ulong_t session, unsigned char *in, ulong_t len, unsigned
 	return next(session, in, len, out, out_len);
 }
 
+static ulong_t create_object(ulong_t session, void *template, ulong_t count, ulong_t *object)
+{
+	ulong_t rv = told_to_fail(CREATE_OBJECT);
+
+	return rv ? rv : ((ulong_t(*)(ulong_t, void *, ulong_t, ulong_t *))real->f[CREATE_OBJECT])(session, template, count, object);
+}
+
+static ulong_t sign_init(ulong_t session, mechanism_t *mechanism, ulong_t key)
+{
+	ulong_t rv = told_to_fail(SIGN_INIT);
+
+	return rv ? rv : ((ulong_t(*)(ulong_t, mechanism_t *, ulong_t))real->f[SIGN_INIT])(session, mechanism, key);
+}
+
+static ulong_t sign(ulong_t session, unsigned char *in, ulong_t len, unsigned char *out, ulong_t *out_len)
+{
+	ulong_t (*next)(ulong_t, unsigned char *, ulong_t, unsigned char *, ulong_t *) = (void *)real->f[SIGN];
+	ulong_t rv = told_to_fail(SIGN);
+
+	if (rv != 0) {
+		next(session, in, len, out, out_len); /* end the operation */
+		return rv;
+	}
+	return next(session, in, len, out, out_len);
+}
+
+/* weakened is the template, changed as it was told; copy has room for MOST attributes. */
+#define MOST 64
+static attribute_t *weakened(attribute_t *template, ulong_t count, attribute_t *copy)
+{
+	ulong_t i;
+
+	if (!told.weaken || count > MOST)
+		return template;
+	memcpy(copy, template, count * sizeof copy[0]);
+	for (i = 0; i < count; i++)
+		if (copy[i].type == told.weak_attribute) {
+			copy[i].value = &told.weak_value;
+			copy[i].len = sizeof told.weak_value;
+		}
+	return copy;
+}
+
 static ulong_t generate_key(ulong_t session, mechanism_t *mechanism, attribute_t *template, ulong_t count, ulong_t *key)
 {
 	ulong_t (*next)(ulong_t, mechanism_t *, attribute_t *, ulong_t, ulong_t *) = (void *)real->f[GENERATE_KEY];
-	attribute_t changed[64];
-	ulong_t rv = told_to_fail(GENERATE_KEY), i;
+	attribute_t copy[MOST];
+	ulong_t rv = told_to_fail(GENERATE_KEY);
 
-	if (rv != 0)
-		return rv;
-	if (!told.weaken || count > sizeof changed / sizeof changed[0])
-		return next(session, mechanism, template, count, key);
-	memcpy(changed, template, count * sizeof changed[0]);
-	for (i = 0; i < count; i++)
-		if (changed[i].type == told.weak_attribute) {
-			changed[i].value = &told.weak_value;
-			changed[i].len = sizeof told.weak_value;
-		}
-	return next(session, mechanism, changed, count, key);
+	return rv ? rv : next(session, mechanism, weakened(template, count, copy), count, key);
+}
+
+static ulong_t generate_key_pair(ulong_t session, mechanism_t *mechanism, attribute_t *public, ulong_t public_count,
+				 attribute_t *private, ulong_t private_count, ulong_t *public_key, ulong_t *private_key)
+{
+	ulong_t (*next)(ulong_t, mechanism_t *, attribute_t *, ulong_t, attribute_t *, ulong_t, ulong_t *, ulong_t *) =
+		(void *)real->f[GENERATE_KEY_PAIR];
+	attribute_t copy[MOST];
+	ulong_t rv = told_to_fail(GENERATE_KEY_PAIR);
+
+	return rv ? rv
+		  : next(session, mechanism, public, public_count, weakened(private, private_count, copy), private_count,
+			 public_key, private_key);
+}
+
+static ulong_t unwrap_key(ulong_t session, mechanism_t *mechanism, ulong_t by, unsigned char *wrapped, ulong_t len,
+			  attribute_t *template, ulong_t count, ulong_t *key)
+{
+	ulong_t (*next)(ulong_t, mechanism_t *, ulong_t, unsigned char *, ulong_t, attribute_t *, ulong_t, ulong_t *) =
+		(void *)real->f[UNWRAP_KEY];
+	attribute_t copy[MOST];
+	ulong_t rv = told_to_fail(UNWRAP_KEY);
+
+	return rv ? rv : next(session, mechanism, by, wrapped, len, weakened(template, count, copy), count, key);
 }
 
 ulong_t C_GetFunctionList(list_t **list)
@@ -328,7 +385,12 @@ ulong_t C_GetFunctionList(list_t **list)
 	proxy.f[ENCRYPT] = (any_fn)encrypt;
 	proxy.f[DECRYPT_INIT] = (any_fn)decrypt_init;
 	proxy.f[DECRYPT] = (any_fn)decrypt;
+	proxy.f[CREATE_OBJECT] = (any_fn)create_object;
+	proxy.f[SIGN_INIT] = (any_fn)sign_init;
+	proxy.f[SIGN] = (any_fn)sign;
 	proxy.f[GENERATE_KEY] = (any_fn)generate_key;
+	proxy.f[GENERATE_KEY_PAIR] = (any_fn)generate_key_pair;
+	proxy.f[UNWRAP_KEY] = (any_fn)unwrap_key;
 	proxy.f[SEED_RANDOM] = (any_fn)seed_random;
 	*list = &proxy;
 	return 0;
