@@ -62,7 +62,7 @@ func (a *anchors) start() {
 				a.mu.Lock()
 				head := a.wanted
 				a.mu.Unlock()
-				a.write(ctx, head)
+				_ = a.write(ctx, head) // logged, and kept for Diagnose
 			case <-ctx.Done():
 				return
 			}
