@@ -189,9 +189,11 @@ func (r *replica) stirred() <-chan struct{} {
 	return r.stir
 }
 
-// replaced notes that a snapshot is no longer the current one.
-func (r *replica) replaced(old *Snapshot) {
+// replace makes a snapshot the current one. Under mu, so that acknowledged never sees the
+// new snapshot without the old one among those that results may be on their way under.
+func (r *replica) replace(old, next *Snapshot) {
 	r.mu.Lock()
+	r.service.snapshot.Store(next)
 	r.older = append(r.older, old)
 	r.mu.Unlock()
 	r.wake()
@@ -203,10 +205,9 @@ func (r *replica) drained() { r.wake() }
 // acknowledged is the revision up to which everything is applied, and no result is on its
 // way that was decided under an older one.
 func (r *replica) acknowledged() Revision {
-	current := r.service.snapshot.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	acknowledged := current.Revision()
+	acknowledged := r.service.snapshot.Load().Revision()
 	kept := r.older[:0]
 	for _, old := range r.older {
 		if old.handing.Load() > 0 {

@@ -251,8 +251,7 @@ func (s *Service) replace(next *Snapshot, changes ...*Delta) {
 	if old == next {
 		return
 	}
-	s.snapshot.Store(next)
-	s.replica.replaced(old)
+	s.replica.replace(old, next)
 	s.lookAgain(old, next, changes...)
 }
 
