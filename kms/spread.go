@@ -92,7 +92,8 @@ func (w *spreading) look(ctx context.Context) (done bool, err error) {
 	bounded, cancel := context.WithTimeout(ctx, r.patience())
 	defer cancel()
 	o := lease.Observation{Asked: r.config.Clock(), Confirmed: w.expiry}
-	rows, head, err := w.service.store.Leases(bounded, w.expiry)
+	w.expiry = false // until a reading shows it: a store that fails is not asked again at once
+	rows, head, err := w.service.store.Leases(bounded, o.Confirmed)
 	if err != nil {
 		return false, err
 	}
