@@ -210,6 +210,13 @@ func (s *Service) checkAnchors(ctx context.Context, acceptRollback string) error
 			}
 			continue
 		}
+		if noted.Revision > now.Revision() {
+			// Other replicas may have made changes, and noted them, since this one read the store.
+			if err := s.refresh(ctx); err != nil {
+				return err
+			}
+			now = s.snapshot.Load()
+		}
 		why := ""
 		switch {
 		case noted.Revision > now.Revision():

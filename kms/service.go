@@ -133,6 +133,7 @@ func (s *Service) join(ctx context.Context, acceptRollback string) (err error) {
 	}
 	contents, err := s.store.Load(ctx)
 	if err != nil {
+		s.replica.leave()
 		return err
 	}
 	s.snapshot.Store(snapshotOf(contents, nil))
