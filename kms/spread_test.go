@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
 )
 
@@ -53,5 +54,31 @@ func TestSpreadingWithoutTheStore(t *testing.T) {
 	change, err := w.service.DisableKeyVersion(t.Context(), admin, name.Version(1), "test")
 	if err != nil || len(change.Spread.Expired) != 1 {
 		t.Fatalf("DisableKeyVersion repeated: %+v, %v", change, err)
+	}
+}
+
+// A replica whose token hangs while it notes a change there acknowledges the change all the
+// same, and keeps its lease.
+func TestAcknowledgingDoesNotWaitForTheToken(t *testing.T) {
+	t.Parallel()
+	first := newSharedWorld(t, nil)
+	name := first.create("orders", kms.ProfileDerived)
+	first.config = func(c *kms.Config) {
+		c.Replica.Lease = kms.MaxLease
+		c.Anchors = []kms.Anchor{kms.NewTokenAnchor(c.Token, c.Store.ID())}
+	}
+	second := first.newReplica()
+	gate := second.faults.Hold(hsmtest.MethodSetLabel)
+	defer gate.Release()
+	for _, change := range []func(context.Context, kms.Principal, kms.VersionName, string) (*kms.StateChange, error){
+		first.service.DisableKeyVersion, first.service.EnableKeyVersion,
+	} {
+		change, err := change(t.Context(), admin, name.Version(1), "test")
+		if err != nil || len(change.Spread.Acknowledged) != 2 {
+			t.Fatalf("a change while the other replica's token hangs: %+v, %v", change, err)
+		}
+		if err := gate.Await(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

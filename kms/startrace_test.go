@@ -3,6 +3,7 @@ package kms_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/keyholt/keyholt/kms"
 )
@@ -30,12 +31,19 @@ func TestStartWhileOthersMakeChanges(t *testing.T) {
 	anchor := &busyAnchor{memoryAnchor: new(memoryAnchor)}
 	first := newSharedWorld(t, func(c *kms.Config) { c.Anchors = []kms.Anchor{anchor} })
 	first.create("before", kms.ProfileDerived)
-	anchor.change = func() { first.create("meanwhile", kms.ProfileDerived) }
+	name := keyName(t, "meanwhile")
+	anchor.change = func() {
+		// It is not waited for that the change spreads: the replica that starts is behind it.
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := first.service.CreateKey(ctx, admin, &kms.CreateKeyRequest{Name: name})
+		wantError(t, err, kms.ErrStillSpreading, "CreateKey")
+	}
 	second := first.newReplica()
 	if anchor.change != nil {
 		t.Fatal("the anchor was not read")
 	}
-	if _, err := second.encrypt(keyName(t, "meanwhile"), "secret"); err != nil {
+	if _, err := second.encrypt(name, "secret"); err != nil {
 		t.Fatalf("Encrypt under the key made meanwhile: %v", err)
 	}
 }
