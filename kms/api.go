@@ -2,7 +2,10 @@ package kms
 
 import (
 	"context"
+	"io"
 	"time"
+
+	"github.com/keyholt/keyholt/hsm"
 )
 
 // The published limits. A configuration may lower them, never raise them.
@@ -42,13 +45,16 @@ type API interface {
 	GetKey(ctx context.Context, p Principal, name KeyName) (*KeyInfo, error)
 	ListKeys(ctx context.Context, p Principal, parent NamespaceName, page Page) (*KeyList, error)
 	UpdateKey(ctx context.Context, p Principal, r *UpdateKeyRequest) (*KeyInfo, error)
-	RotateKey(ctx context.Context, p Principal, name KeyName, requestID string) (*RotateKeyResult, error)
+	RotateKey(ctx context.Context, p Principal, r *RotateKeyRequest) (*RotateKeyResult, error)
 
 	GetKeyVersion(ctx context.Context, p Principal, name VersionName) (*VersionInfo, error)
 	ListKeyVersions(ctx context.Context, p Principal, parent KeyName, page Page) (*VersionList, error)
 	EnableKeyVersion(ctx context.Context, p Principal, name VersionName, reason string) (*StateChange, error)
 	DisableKeyVersion(ctx context.Context, p Principal, name VersionName, reason string) (*StateChange, error)
+	RestrictKeyVersion(ctx context.Context, p Principal, name VersionName, reason string) (*StateChange, error)
 	RevokeKeyVersion(ctx context.Context, p Principal, r *RevokeRequest) (*StateChange, error)
+	ScheduleKeyVersionDestruction(ctx context.Context, p Principal, r *DestructionRequest) (*StateChange, error)
+	RestoreKeyVersion(ctx context.Context, p Principal, name VersionName, reason string) (*StateChange, error)
 
 	Encrypt(ctx context.Context, p Principal, r *EncryptRequest) (*EncryptResult, error)
 	Decrypt(ctx context.Context, p Principal, r *DecryptRequest) (*DecryptResult, error)
@@ -62,6 +68,13 @@ type API interface {
 	GenerateRandom(ctx context.Context, p Principal, size int) (Secret, error)
 
 	Diagnose(ctx context.Context, p Principal) ([]Finding, error)
+	ListReplicas(ctx context.Context, p Principal) ([]*ReplicaInfo, error)
+	VerifyStore(ctx context.Context, p Principal) (*StoreReport, error)
+	ResealStore(ctx context.Context, p Principal, reason string) (*StoreReport, error)
+	BackupStore(ctx context.Context, p Principal, w io.Writer) (*StoreReport, error)
+	RestoreStore(ctx context.Context, p Principal, r *RestoreStoreRequest) (*StoreReport, error)
+	ListOrphans(ctx context.Context, p Principal) ([]*OrphanInfo, error)
+	ScheduleOrphanDestruction(ctx context.Context, p Principal, r *OrphanDestructionRequest) ([]*OrphanInfo, error)
 }
 
 // Page asks for part of a list.
@@ -97,6 +110,9 @@ type VersionInfo struct {
 	// Unavailable says why the version cannot be used although its state allows it;
 	// empty if it can.
 	Unavailable string
+	// Usage is how often the version was used, by action, in order of the actions' names.
+	// It may lack what was done in the last flush interval.
+	Usage []UsageCount
 }
 
 // VersionList is a page of versions by number.
@@ -125,10 +141,31 @@ type UpdateKeyRequest struct {
 	Etag           string // empty: whatever it is now
 }
 
+// RotateKeyRequest asks for a new primary version.
+type RotateKeyRequest struct {
+	Name      KeyName
+	RequestID string // a UUID, or empty
+	// RestrictPrevious is for a compromise: each older version that is ENABLED becomes
+	// REWRAP_ONLY in the same change. Reason is then required.
+	RestrictPrevious bool
+	Reason           string
+}
+
 // RotateKeyResult is the new primary version and its key.
 type RotateKeyResult struct {
-	Version *VersionInfo
-	Key     *KeyInfo
+	Version    *VersionInfo
+	Key        *KeyInfo
+	Restricted []*VersionInfo // by RestrictPrevious
+	Spread     Spread
+}
+
+// DestructionRequest asks for the destruction of a key version's token object.
+type DestructionRequest struct {
+	Name   VersionName
+	Reason string        // required
+	Window time.Duration // until the destruction; 0: the configured default
+	// DataLossAccepted is required if the version was ever used.
+	DataLossAccepted bool
 }
 
 // RevokeRequest asks for the end of a key version.
@@ -142,6 +179,65 @@ type RevokeRequest struct {
 type StateChange struct {
 	Version *VersionInfo
 	Switch  TokenSwitch
+	Spread  Spread
+}
+
+// Spread says how a change came to be known: when the call returned, each replica had
+// either applied it or was seen to hold no lease, and so to serve nothing.
+type Spread struct {
+	Revision     Revision
+	Acknowledged []string // names of the replicas that have applied it, this one included
+	Expired      []string // names of the replicas that hold no lease
+	Took         time.Duration
+}
+
+// ReplicaInfo is a replica as its lease row shows it.
+type ReplicaInfo struct {
+	Lease
+	Self bool
+	// Lag is by how many revisions its applied one is behind the store's.
+	Lag uint64
+	// Live: its counter has moved within its lease while this replica watched. Idle is
+	// how long the counter has stood still, as far as this replica knows.
+	Live bool
+	Idle time.Duration
+}
+
+// StoreReport is what the store holds.
+type StoreReport struct {
+	StoreID  string
+	Revision Revision
+	SealKey  hsm.UID
+	// Rows that were read, verified, sealed, written or restored, by kind: "namespaces",
+	// "keys", "versions", "orphans", "origin", "reservations".
+	Rows map[string]int
+	// Problems are what VerifyStore has found wrong; empty: nothing.
+	Problems []string
+	Spread   Spread // of a change
+}
+
+// RestoreStoreRequest asks for the restoration of a backup into a store without keys.
+type RestoreStoreRequest struct {
+	Backup io.Reader
+	Reason string // required
+	// AcceptRollback allows a backup that is older than the newest state of its store
+	// that the token remembers.
+	AcceptRollback bool
+}
+
+// OrphanInfo is a token object of this store that no key version names.
+type OrphanInfo struct {
+	UID         hsm.UID
+	Label       string
+	Spec        hsm.KeySpec
+	DestroyTime time.Time // zero: its destruction is not scheduled
+}
+
+// OrphanDestructionRequest asks for the destruction of orphans after a window.
+type OrphanDestructionRequest struct {
+	UIDs   []hsm.UID     // empty: all
+	Window time.Duration // 0: the configured default
+	Reason string        // required
 }
 
 // TokenSwitch says what became of the usage attributes of the token object.

@@ -2,6 +2,8 @@ package kms
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"log/slog"
@@ -13,16 +15,19 @@ import (
 // A UID can be changed in the token by whoever holds the PIN, so each version's sealed
 // row holds a check value that only the object made for it reproduces:
 //
-//	DERIVED: HMAC("keyholt derived" || UID || L), L = AES_K(0^128), 32 bytes. L is
-//	         needed anyway, so checking it costs nothing.
-//	STRICT:  an AES-256-GCM ciphertext by the object itself of HMAC("keyholt strict" ||
+//	DERIVED: HMAC-SHA-256(key = L, "keyholt derived" || UID), L = AES_K(0^128), 32 bytes.
+//	         L is needed anyway, so checking it costs nothing, and the value of a
+//	         pseudorandom function under L tells nothing of L.
+//	STRICT:  an AES-256-GCM ciphertext by the object itself of SHA-256("keyholt strict" ||
 //	         UID), with "keyholt check value" || UID as its AAD: nonce length (1 byte),
 //	         nonce, ciphertext and tag. One of the version's encryptions.
+//
+// Neither depends on the seal key, so rows can be sealed anew while objects are off.
 
 // newCheckValue makes the check value of a token object that was just made.
 func (s *Service) newCheckValue(ctx context.Context, uid hsm.UID, p Profile) ([]byte, error) {
 	if p == ProfileStrict {
-		probe := s.strictProbe(uid)
+		probe := strictProbe(uid)
 		items := []hsm.SealItem{{Plaintext: probe[:], AAD: strictProbeAAD(uid)}}
 		if err := firstError(s.token.Seal(ctx, uid, items), items[0].Err); err != nil {
 			return nil, tokenError(err, "use the new key")
@@ -35,7 +40,7 @@ func (s *Service) newCheckValue(ctx context.Context, uid hsm.UID, p Profile) ([]
 	if err := s.token.EncryptBlocks(ctx, uid, l[:], l[:]); err != nil {
 		return nil, tokenError(err, "use the new key")
 	}
-	value := s.derivedCheck(uid, &l)
+	value := derivedCheck(uid, &l)
 	return value[:], nil
 }
 
@@ -50,7 +55,7 @@ func (s *Service) maskKey(ctx context.Context, v *versionEntry) (envelope.MaskKe
 	if err := s.token.EncryptBlocks(ctx, v.UID, l[:], l[:]); err != nil {
 		return envelope.MaskKey{}, tokenError(err, "derive keys")
 	}
-	value := s.derivedCheck(v.UID, &l)
+	value := derivedCheck(v.UID, &l)
 	if subtle.ConstantTimeCompare(value[:], v.Check) != 1 {
 		return envelope.MaskKey{}, s.wrongObject(ctx, v)
 	}
@@ -77,7 +82,7 @@ func (s *Service) checkObject(ctx context.Context, v *versionEntry) error {
 	if err != nil {
 		return tokenError(err, "decrypt")
 	}
-	probe := s.strictProbe(v.UID)
+	probe := strictProbe(v.UID)
 	if subtle.ConstantTimeCompare(items[0].Plaintext, probe[:]) != 1 {
 		return s.wrongObject(ctx, v)
 	}
@@ -94,12 +99,17 @@ func (s *Service) wrongObject(ctx context.Context, v *versionEntry) error {
 	return v.unavailable(why)
 }
 
-func (s *Service) derivedCheck(uid hsm.UID, l *[hsm.BlockSize]byte) [32]byte {
-	return s.sealer.checkMAC(append(append([]byte("keyholt derived"), uid[:]...), l[:]...))
+func derivedCheck(uid hsm.UID, l *[hsm.BlockSize]byte) [32]byte {
+	mac := hmac.New(sha256.New, l[:])
+	mac.Write([]byte("keyholt derived"))
+	mac.Write(uid[:])
+	var sum [32]byte
+	mac.Sum(sum[:0])
+	return sum
 }
 
-func (s *Service) strictProbe(uid hsm.UID) [32]byte {
-	return s.sealer.checkMAC(append([]byte("keyholt strict"), uid[:]...))
+func strictProbe(uid hsm.UID) [32]byte {
+	return sha256.Sum256(append([]byte("keyholt strict"), uid[:]...))
 }
 
 func strictProbeAAD(uid hsm.UID) []byte { return append([]byte("keyholt check value"), uid[:]...) }

@@ -10,7 +10,7 @@ import (
 // profileCipher does the work of one protection profile on items of one key version:
 // token and host together. Outcomes are per item; the returned error concerns all.
 type profileCipher interface {
-	open(ctx context.Context, v *versionEntry, items []*item) error
+	open(ctx context.Context, v *versionEntry, u use, items []*item) error
 	seal(ctx context.Context, v *versionEntry, kind envelope.Kind, items []*item) error
 }
 
@@ -31,14 +31,14 @@ func (s *Service) openItems(ctx context.Context, c *dataCall) error {
 		return it.opened
 	})
 	for _, g := range groups {
-		err := s.cipherOf(g.version.profile).open(ctx, g.version, g.items)
+		err := s.cipherOf(g.version.profile).open(ctx, g.version, c.openUse, g.items)
 		if err == nil {
 			continue
 		}
 		if concernsAll(err) {
 			return err
 		}
-		err = s.explain(g.version, useOpen, err)
+		err = s.explain(g.version, c.openUse, err)
 		for _, it := range g.items {
 			it.err = err
 		}
@@ -87,8 +87,9 @@ func (s *Service) explain(v *versionEntry, u use, err error) error {
 	if !errors.Is(err, ErrTokenRefused) {
 		return err
 	}
-	if now := s.snapshot.Load().versionByUID(v.UID); now != nil {
-		if refusal := now.refuses(u); refusal != nil {
+	snapshot := s.snapshot.Load()
+	if now := snapshot.versionByUID(v.UID); now != nil {
+		if refusal := snapshot.refuses(now, u); refusal != nil {
 			return refusal
 		}
 	}

@@ -22,6 +22,7 @@ type dataCall struct {
 
 	opens      bool
 	openAction Action
+	openUse    use // useRewrap if no plaintext comes out, else useOpen
 	seals      sealMode
 	sealAction Action
 
@@ -119,13 +120,16 @@ func (c *dataCall) event(at time.Time, err error) *Event {
 		}
 		entry := ItemEvent{Count: 1, Context: it.context, Err: it.err}
 		if it.opened != nil {
-			entry.Version = it.opened.Name
+			entry.Version, entry.version = it.opened.Name, it.opened
 		}
 		if it.sealed != nil {
 			if c.opens {
 				entry.Target = it.sealed.Name
+				if it.sealErr == nil {
+					entry.target = it.sealed
+				}
 			} else {
-				entry.Version = it.sealed.Name
+				entry.Version, entry.version = it.sealed.Name, it.sealed
 			}
 		}
 		if last := len(e.Items) - 1; last >= 0 && entry.continues(&e.Items[last]) {
@@ -148,7 +152,7 @@ func (it *item) repeats(before *item) bool {
 // with a context of their own are always told apart.
 func (e *ItemEvent) continues(before *ItemEvent) bool {
 	return e.Context == nil && before.Context == nil && e.Version == before.Version && e.Target == before.Target &&
-		sameOutcome(e.Err, before.Err)
+		e.target == before.target && sameOutcome(e.Err, before.Err)
 }
 
 func sameOutcome(a, b error) bool {

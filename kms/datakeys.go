@@ -109,7 +109,7 @@ func (s *Service) WrapDataKeys(ctx context.Context, p Principal, r *WrapDataKeys
 func (s *Service) UnwrapDataKeys(ctx context.Context, p Principal, r *UnwrapDataKeysRequest) ([]DataKeyResult, error) {
 	c, err := s.newKeyBatch(p, ActionUnwrapDataKey, r.Parent, r.Binding, r.Items)
 	defer s.release(c)
-	c.opens, c.openAction = true, ActionUnwrapDataKey
+	c.opens, c.openAction, c.openUse = true, ActionUnwrapDataKey, useOpen
 	c.invalid = err
 	if r.RewrapToPrimary {
 		c.seals, c.sealAction = sealOld, ActionRewrapDataKey
@@ -131,7 +131,7 @@ func (s *Service) UnwrapDataKeys(ctx context.Context, p Principal, r *UnwrapData
 func (s *Service) RewrapDataKeys(ctx context.Context, p Principal, r *RewrapDataKeysRequest) ([]DataKeyResult, error) {
 	c, err := s.newKeyBatch(p, ActionRewrapDataKey, r.Parent, r.Binding, r.Items)
 	defer s.release(c)
-	c.opens, c.openAction = true, ActionRewrapDataKey
+	c.opens, c.openAction, c.openUse = true, ActionRewrapDataKey, useRewrap
 	c.seals, c.sealAction = sealAll, ActionRewrapDataKey
 	c.invalid = err
 	c.parseItems(r.Items, r.Key)

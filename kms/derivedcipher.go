@@ -13,7 +13,7 @@ import (
 // the host opens and seals with them.
 type derivedCipher struct{ s *Service }
 
-func (d derivedCipher) open(ctx context.Context, v *versionEntry, items []*item) error {
+func (d derivedCipher) open(ctx context.Context, v *versionEntry, u use, items []*item) error {
 	mask, err := d.s.maskKey(ctx, v)
 	if err != nil {
 		return err
@@ -29,7 +29,7 @@ func (d derivedCipher) open(ctx context.Context, v *versionEntry, items []*item)
 	if err != nil {
 		return decryptionFailed().because(err)
 	}
-	if err := d.derive(ctx, v, useOpen, derived, blocks); err != nil {
+	if err := d.derive(ctx, v, u, derived, blocks); err != nil {
 		return err
 	}
 	_, end := d.s.begin(ctx, PhaseHost)
@@ -121,7 +121,7 @@ func (s *Snapshot) admits(v *versionEntry, u use) error {
 	if now == nil {
 		return notAccessible()
 	}
-	return now.refuses(u)
+	return s.refuses(now, u)
 }
 
 // spreadFrom is how many items make it worth while to use a second core.

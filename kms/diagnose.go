@@ -10,10 +10,12 @@ import (
 func (s *Service) Diagnose(ctx context.Context, p Principal) ([]Finding, error) {
 	var findings []Finding
 	err := s.perform(ctx, &controlCall{
-		principal: p, action: ActionDiagnose,
+		principal: p, action: ActionDiagnose, whenLapsed: true,
 		work: func(ctx context.Context) error {
 			findings = append(s.diagnoseToken(ctx), s.selfTest...)
 			findings = append(findings, s.store.Diagnose(ctx)...)
+			findings = append(findings, s.anchors.finding())
+			findings = append(findings, s.replica.findings(ctx)...)
 			findings = append(findings, s.startup...)
 			findings = append(findings, s.diagnoseKeys())
 			return nil
@@ -49,7 +51,7 @@ func (s *Service) diagnoseKeys() Finding {
 	unavailable := s.Inventory().Unavailable
 	f := Finding{
 		Area: "keys", Check: "versions", Severity: SeverityOK,
-		Detail: fmt.Sprintf("%s with %s at revision %d", counted(now.keys.Len(), "key"), counted(now.versions.Len(), "version"), now.revision),
+		Detail: fmt.Sprintf("%s with %s at revision %d", counted(now.keys.Len(), "key"), counted(now.versions.Len(), "version"), now.Revision()),
 	}
 	if unavailable > 0 {
 		f.Severity = SeverityError

@@ -51,6 +51,14 @@ var (
 	ErrVersionDisabled = errors.New("key version is disabled")
 	// ErrVersionRevoked: the version was revoked and will never work again.
 	ErrVersionRevoked = errors.New("key version is revoked")
+	// ErrVersionRewrapOnly: the version is under suspicion: what it protects can be
+	// rewrapped and nothing else.
+	ErrVersionRewrapOnly = errors.New("key version is for rewrapping only")
+	// ErrVersionDestroyScheduled: the version is to be destroyed at a set time; it can
+	// be restored until then.
+	ErrVersionDestroyScheduled = errors.New("key version is scheduled for destruction")
+	// ErrVersionDestroyed: the version's token object was destroyed.
+	ErrVersionDestroyed = errors.New("key version is destroyed")
 	// ErrVersionUnavailable: the version's token object is missing, or is not the one
 	// that was made for it.
 	ErrVersionUnavailable = errors.New("key version is unavailable")
@@ -89,8 +97,28 @@ var (
 	// ErrShuttingDown: the service is draining.
 	ErrShuttingDown = errors.New("shutting down")
 
-	// ErrTampered: a row of the store does not carry the seal it should. The service
-	// does not start.
+	// ErrStillSpreading: the change is committed, and not every replica is known to
+	// have applied it or to have stopped; the call may be repeated to wait on.
+	ErrStillSpreading = errors.New("change is committed and still spreading")
+	// ErrLeaseLapsed: this replica cannot be sure to know the newest metadata, so it
+	// serves nothing.
+	ErrLeaseLapsed = errors.New("lease of the replica has lapsed")
+	// ErrLeaseGone: the lease row was removed or renewed by somebody else. It never
+	// reaches a caller.
+	ErrLeaseGone = errors.New("lease row is gone")
+	// ErrStoreWentBack: the store is at an earlier revision than this replica has
+	// applied, as after a fail-over that lost commits.
+	ErrStoreWentBack = errors.New("store went backwards")
+	// ErrRolledBack: the store is older than the newest head that was noted outside of
+	// it. The service does not start unless an operator accepts it.
+	ErrRolledBack = errors.New("store was rolled back")
+	// ErrRollbackAccepted: the operation cannot be trusted after a roll-back.
+	ErrRollbackAccepted = errors.New("refused after a roll-back")
+	// ErrStoreNotEmpty: a backup can be restored only into a store that holds no keys.
+	ErrStoreNotEmpty = errors.New("store is not empty")
+
+	// ErrTampered: a row of the store does not carry the seal it should, or the set of
+	// rows is not the one that was sealed. The service does not start.
 	ErrTampered = errors.New("metadata was tampered with")
 	// ErrStoreLocked: another process has the store open.
 	ErrStoreLocked = errors.New("store is in use by another process")

@@ -8,12 +8,12 @@ func (s *Service) markUsed(ctx context.Context, v *versionEntry) error {
 	if v.live.used.Load() {
 		return nil
 	}
-	return s.commit(ctx, func(now *Snapshot) (*Change, error) {
+	_, err := s.commit(ctx, func(now *Snapshot) (*Change, error) {
 		current := now.versionByUID(v.UID)
 		if current == nil {
 			return nil, notAccessible()
 		}
-		if err := current.refuses(useSeal); err != nil {
+		if err := now.refuses(current, useSeal); err != nil {
 			return nil, err
 		}
 		if !current.FirstUse.IsZero() {
@@ -23,4 +23,5 @@ func (s *Service) markUsed(ctx context.Context, v *versionEntry) error {
 		used.FirstUse = s.now()
 		return &Change{Versions: []*Version{&used}}, nil
 	})
+	return err
 }

@@ -17,19 +17,21 @@ import (
 )
 
 // world is a service with all that surrounds it: an in-memory token behind a fault
-// wrapper, a real store on disk behind another, an auditor that remembers. It can be
-// stopped and started again on the same token and store.
+// wrapper, a store behind another, an auditor that remembers. It can be stopped and
+// started again on the same token and store.
 type world struct {
-	t      testing.TB
-	memory *hsmtest.Memory
-	path   string
-	config func(*kms.Config)
+	t        testing.TB
+	memory   *hsmtest.Memory
+	database *memoryDatabase
+	shared   bool   // the store may have other replicas
+	sqlite   string // path of a database to use instead of the one in memory
+	config   func(*kms.Config)
 
-	faults   *hsmtest.Faults
-	database *keystore.Database
-	store    *faultyStore
-	auditor  *recorder
-	service  *kms.Service
+	faults  *hsmtest.Faults
+	opened  *keystore.Store // if sqlite
+	store   *faultyStore
+	auditor *recorder
+	service *kms.Service
 }
 
 var (
@@ -41,11 +43,32 @@ var (
 // configuration at each start.
 func newWorld(t testing.TB, memory hsmtest.MemoryConfig, change func(*kms.Config)) *world {
 	t.Helper()
-	w := &world{t: t, memory: hsmtest.NewMemory(memory), path: filepath.Join(t.TempDir(), "keyholt.db"), config: change}
+	w := &world{t: t, memory: hsmtest.NewMemory(memory), database: newMemoryDatabase(), config: change}
 	w.auditor = &recorder{}
 	w.mustStart()
 	t.Cleanup(w.stop)
 	return w
+}
+
+// newSQLiteWorld is newWorld on a database on disk.
+func newSQLiteWorld(t testing.TB, change func(*kms.Config)) *world {
+	t.Helper()
+	w := &world{
+		t: t, memory: hsmtest.NewMemory(hsmtest.MemoryConfig{}), sqlite: filepath.Join(t.TempDir(), "keyholt.db"),
+		config: change, auditor: &recorder{},
+	}
+	w.mustStart()
+	t.Cleanup(w.stop)
+	return w
+}
+
+// newReplica starts another replica beside w, whose store is shared.
+func (w *world) newReplica() *world {
+	w.t.Helper()
+	r := &world{t: w.t, memory: w.memory, database: w.database, shared: true, config: w.config, auditor: &recorder{}}
+	r.mustStart()
+	w.t.Cleanup(r.stop)
+	return r
 }
 
 func (w *world) mustStart() {
@@ -58,26 +81,13 @@ func (w *world) mustStart() {
 func (w *world) start() error {
 	ctx := w.t.Context()
 	w.faults = hsmtest.NewFaults(w.memory.Open())
-	database, err := keystore.Open(ctx, keystore.Config{Driver: "sqlite", DSN: w.path})
-	if err != nil {
-		return err
-	}
-	w.database = database
-	uid, made := database.SealKey()
-	sealer, err := kms.OpenSealer(ctx, w.faults, database.ID(), uid, !made)
-	if err != nil {
-		return err
-	}
-	if err := database.ConfirmSealKey(ctx); err != nil {
-		return err
-	}
-	store, err := database.Store(sealer)
+	store, err := w.openStore(ctx)
 	if err != nil {
 		return err
 	}
 	w.store = &faultyStore{Store: store}
 	config := kms.Config{
-		Token: w.faults, Store: w.store, Sealer: sealer, Authorizer: onlyAdmin{}, Auditor: w.auditor,
+		Token: w.faults, Store: w.store, Authorizer: onlyAdmin{}, Auditor: w.auditor,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	if w.config != nil {
@@ -87,17 +97,28 @@ func (w *world) start() error {
 	return err
 }
 
+func (w *world) openStore(ctx context.Context) (kms.Store, error) {
+	if w.sqlite != "" {
+		var err error
+		w.opened, err = keystore.OpenStore(ctx, keystore.Config{Driver: "sqlite", DSN: w.sqlite}, w.faults)
+		return w.opened, err
+	}
+	uid, made := w.database.chosenSealKey()
+	_, err := kms.OpenSealer(ctx, w.faults, w.database.id, uid, !made)
+	return &memoryStore{db: w.database, exclusive: !w.shared}, err
+}
+
 // stop ends the service as a crash would, but for what the operating system frees.
 func (w *world) stop() {
 	if w.service != nil {
 		w.service.Close()
 		w.service = nil
 	}
-	if w.database != nil {
-		if err := w.database.Close(); err != nil {
+	if w.opened != nil {
+		if err := w.opened.Close(); err != nil {
 			w.t.Errorf("close the store: %v", err)
 		}
-		w.database = nil
+		w.opened = nil
 	}
 	if w.faults != nil {
 		if err := w.faults.Close(); err != nil {
@@ -154,7 +175,7 @@ func (r *recorder) last() kms.Event {
 	return r.events[len(r.events)-1]
 }
 
-// faultyStore fails the n-th Commit from now, before or after it was applied.
+// faultyStore fails the n-th change from now, before or after it was made.
 type faultyStore struct {
 	kms.Store
 
@@ -173,21 +194,30 @@ func (s *faultyStore) failCommit(in int, afterwards bool) {
 	s.failure = &kms.Error{Sentinel: kms.ErrStoreUnavailable, Cause: errInjected}
 }
 
-func (s *faultyStore) Commit(ctx context.Context, change *kms.Change) (kms.Revision, error) {
-	s.mu.Lock()
-	fails := s.failIn == 1
-	if s.failIn > 0 {
-		s.failIn--
+func (s *faultyStore) Update(
+	ctx context.Context, since kms.Revision, build func(*kms.Delta) (*kms.Change, error),
+) (kms.Head, error) {
+	fails := false
+	head, err := s.Store.Update(ctx, since, func(d *kms.Delta) (*kms.Change, error) {
+		change, err := build(d)
+		if err != nil || change == nil {
+			return change, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		fails = s.failIn == 1
+		if s.failIn > 0 {
+			s.failIn--
+		}
+		if fails && !s.afterwards {
+			return nil, errInjected
+		}
+		return change, nil
+	})
+	if fails {
+		return kms.Head{}, s.failure
 	}
-	s.mu.Unlock()
-	if fails && !s.afterwards {
-		return 0, s.failure
-	}
-	revision, err := s.Store.Commit(ctx, change)
-	if fails && err == nil {
-		return 0, s.failure
-	}
-	return revision, err
+	return head, err
 }
 
 func keyName(t testing.TB, id string) kms.KeyName {
@@ -255,13 +285,22 @@ func wantError(t testing.TB, err, sentinel error, doing string) {
 
 func TestServiceContract(t *testing.T) {
 	t.Parallel()
-	kmstest.Run(t, func(t testing.TB) kmstest.Fixture {
-		w := newWorld(t, hsmtest.MemoryConfig{Label: "test"}, nil)
-		return kmstest.Fixture{
-			Admin:    kmstest.Caller{API: w.service, Principal: admin},
-			Stranger: kmstest.Caller{API: w.service, Principal: stranger},
-		}
-	})
+	for name, start := range map[string]func(t testing.TB) *world{
+		"memory":       func(t testing.TB) *world { return newWorld(t, hsmtest.MemoryConfig{Label: "test"}, nil) },
+		"SQLite":       func(t testing.TB) *world { return newSQLiteWorld(t, nil) },
+		"shared store": func(t testing.TB) *world { return newSharedWorld(t, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			kmstest.Run(t, func(t testing.TB) kmstest.Fixture {
+				w := start(t)
+				return kmstest.Fixture{
+					Admin:    kmstest.Caller{API: w.service, Principal: admin},
+					Stranger: kmstest.Caller{API: w.service, Principal: stranger},
+				}
+			})
+		})
+	}
 }
 
 // switchable is an authorizer that allows everything or nothing.

@@ -11,32 +11,40 @@ import (
 )
 
 // CreateKey creates a key and its first version, which becomes primary. A call repeated
-// with the same request id returns the key that the first made. Errors: ErrKeyExists,
-// ErrNamespaceNotFound, ErrUnsupported (the token cannot make such a key),
-// ErrRequestIDReused.
+// with the same request id returns the key that the first made. When it returns, all
+// replicas know the key. Errors: ErrKeyExists, ErrNamespaceNotFound, ErrUnsupported (the
+// token cannot make such a key), ErrRequestIDReused, ErrStillSpreading.
 func (s *Service) CreateKey(ctx context.Context, p Principal, r *CreateKeyRequest) (*KeyInfo, error) {
 	spec, invalid := r.withDefaults()
 	var made *KeyInfo
-	err := s.perform(ctx, &controlCall{
+	call := &controlCall{
 		principal: p, action: ActionCreateKey, namespace: r.Name.Namespace(), key: r.Name, resource: r.Name.String(),
 		invalid: invalid,
-		work: func(ctx context.Context) (err error) {
-			unlock, err := s.keyLocks.lock(ctx, r.Name)
-			if err != nil {
-				return err
-			}
-			defer unlock()
-			made, err = s.createKey(ctx, p, spec)
+	}
+	call.work = func(ctx context.Context) error {
+		info, revision, err := s.createKey(ctx, p, spec)
+		if err != nil {
 			return err
-		},
-	})
-	if err != nil {
+		}
+		spread, err := s.spread(ctx, revision)
+		if err == nil {
+			made = info
+		}
+		call.spread = &spread
+		return err
+	}
+	if err := s.perform(ctx, call); err != nil {
 		return nil, err
 	}
 	return made, nil
 }
 
-func (s *Service) createKey(ctx context.Context, p Principal, r *CreateKeyRequest) (*KeyInfo, error) {
+func (s *Service) createKey(ctx context.Context, p Principal, r *CreateKeyRequest) (*KeyInfo, Revision, error) {
+	unlock, err := s.lockKey(ctx, r.Name)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer unlock()
 	key := &Key{
 		Name: r.Name, Purpose: r.Purpose, Algorithm: r.Algorithm, Profile: r.Profile, Labels: maps.Clone(r.Labels),
 		RotationPeriod: r.RotationPeriod, CreateTime: s.now(), CreatedBy: p.Name,
@@ -47,20 +55,21 @@ func (s *Service) createKey(ctx context.Context, p Principal, r *CreateKeyReques
 		if first.State == StateCreating {
 			// What an earlier attempt left and could not clear away.
 			if err := s.undoCreation(ctx, first); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 		} else if r.RequestID == "" || first.RequestID != r.RequestID {
-			return nil, errorf(ErrKeyExists, "%s exists already", r.Name)
+			return nil, 0, errorf(ErrKeyExists, "%s exists already", r.Name)
 		} else if !slices.Equal(first.RequestDigest, digest) {
-			return nil, errorf(ErrRequestIDReused, "request %s created %s with other fields", r.RequestID, r.Name)
+			return nil, 0, errorf(ErrRequestIDReused, "request %s created %s with other fields", r.RequestID, r.Name)
 		} else {
-			return existing.info(), nil
+			return existing.info(), s.snapshot.Load().Revision(), nil
 		}
 	}
-	if err := s.makeVersion(ctx, p, key, 1, r.RequestID, digest); err != nil {
-		return nil, err
+	revision, err := s.makeVersion(ctx, &creation{principal: p, key: key, number: 1, requestID: r.RequestID, digest: digest})
+	if err != nil {
+		return nil, 0, err
 	}
-	return s.snapshot.Load().key(r.Name).info(), nil
+	return s.snapshot.Load().key(r.Name).info(), revision, nil
 }
 
 // withDefaults returns the request with what is unspecified filled in.
@@ -185,7 +194,7 @@ func (s *Service) UpdateKey(ctx context.Context, p Principal, r *UpdateKeyReques
 		principal: p, action: ActionUpdateKey, namespace: r.Name.Namespace(), key: r.Name, resource: r.Name.String(),
 		invalid: invalid,
 		work: func(ctx context.Context) error {
-			if err := s.commit(ctx, r.change); err != nil {
+			if _, err := s.commit(ctx, r.change); err != nil {
 				return err
 			}
 			updated = s.snapshot.Load().key(r.Name).info()
@@ -195,7 +204,6 @@ func (s *Service) UpdateKey(ctx context.Context, p Principal, r *UpdateKeyReques
 	if err != nil {
 		return nil, err
 	}
-	s.rotator.wake()
 	return updated, nil
 }
 

@@ -18,7 +18,8 @@ type liveKey struct {
 	checked bool             // the object passed the check value
 	mask    envelope.MaskKey // DERIVED: K1 of the version; valid while checked
 
-	quota quota // STRICT
+	quota quota                        // STRICT
+	usage atomic.Pointer[versionUsage] // not written to the store yet; nil: never used here
 }
 
 // setUsable tells whether the state of the version lets its object be used. Once told

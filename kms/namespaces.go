@@ -5,15 +5,18 @@ import "context"
 // CreateNamespace creates a namespace. Errors: ErrNamespaceExists.
 func (s *Service) CreateNamespace(ctx context.Context, p Principal, name NamespaceName) (*Namespace, error) {
 	var made *Namespace
+	var spread Spread
 	err := s.perform(ctx, &controlCall{
 		principal: p, action: ActionCreateNamespace, namespace: name, resource: name.String(),
-		invalid: required("namespace_id", name.IsZero()),
+		invalid: required("namespace_id", name.IsZero()), spread: &spread,
 		work: func(ctx context.Context) error {
-			if err := s.commit(ctx, s.newNamespace(name, p.Name)); err != nil {
+			revision, err := s.commit(ctx, s.newNamespace(name, p.Name))
+			if err != nil {
 				return err
 			}
 			made = s.snapshot.Load().namespace(name)
-			return nil
+			spread, err = s.spread(ctx, revision)
+			return err
 		},
 	})
 	if err != nil {

@@ -18,6 +18,10 @@ const (
 	ActionEnableVersion   Action = "EnableKeyVersion"
 	ActionDisableVersion  Action = "DisableKeyVersion"
 	ActionRevokeVersion   Action = "RevokeKeyVersion"
+	ActionRestrictVersion Action = "RestrictKeyVersion"
+	ActionScheduleVersion Action = "ScheduleKeyVersionDestruction"
+	ActionRestoreVersion  Action = "RestoreKeyVersion"
+	ActionDestroyVersion  Action = "DestroyKeyVersion" // by the service itself, when the window has passed
 	ActionEncrypt         Action = "Encrypt"
 	ActionDecrypt         Action = "Decrypt"
 	ActionBatchEncrypt    Action = "BatchEncrypt"
@@ -30,6 +34,15 @@ const (
 	ActionRewrapDataKey   Action = "RewrapDataKeys"
 	ActionGenerateRandom  Action = "GenerateRandom"
 	ActionDiagnose        Action = "Diagnose"
+	ActionListReplicas    Action = "ListReplicas"
+	ActionVerifyStore     Action = "VerifyStore"
+	ActionResealStore     Action = "ResealStore"
+	ActionBackupStore     Action = "BackupStore"
+	ActionRestoreStore    Action = "RestoreStore"
+	ActionAcceptRollback  Action = "AcceptRollback" // by the operator who starts the service
+	ActionListOrphans     Action = "ListOrphans"
+	ActionScheduleOrphans Action = "ScheduleOrphanDestruction"
+	ActionDestroyOrphan   Action = "DestroyOrphan" // by the service itself
 )
 
 // actionRule is one row of the table of actions.
@@ -55,6 +68,10 @@ var actions = map[Action]actionRule{
 	ActionEnableVersion:   {changes: true},
 	ActionDisableVersion:  {changes: true},
 	ActionRevokeVersion:   {changes: true},
+	ActionRestrictVersion: {changes: true},
+	ActionScheduleVersion: {changes: true},
+	ActionRestoreVersion:  {changes: true},
+	ActionDestroyVersion:  {changes: true},
 	ActionEncrypt:         {},
 	ActionDecrypt:         {},
 	ActionBatchEncrypt:    {},
@@ -67,6 +84,15 @@ var actions = map[Action]actionRule{
 	ActionRewrapDataKey:   {},
 	ActionGenerateRandom:  {},
 	ActionDiagnose:        {},
+	ActionListReplicas:    {},
+	ActionVerifyStore:     {},
+	ActionResealStore:     {changes: true},
+	ActionBackupStore:     {changes: true}, // no change, but what leaves here must be known
+	ActionRestoreStore:    {changes: true},
+	ActionAcceptRollback:  {changes: true},
+	ActionListOrphans:     {},
+	ActionScheduleOrphans: {changes: true},
+	ActionDestroyOrphan:   {changes: true},
 }
 
 // Changes reports whether the action changes metadata, as opposed to reading it or using

@@ -27,7 +27,7 @@ func (s *Service) Decrypt(ctx context.Context, p Principal, r *DecryptRequest) (
 	bound, err := bind(r.Binding)
 	c := &dataCall{
 		principal: p, action: ActionDecrypt, parent: r.Parent, context: r.Binding.Context,
-		kind: envelope.KindData, opens: true, openAction: ActionDecrypt,
+		kind: envelope.KindData, opens: true, openAction: ActionDecrypt, openUse: useOpen,
 		invalid: firstError(required("parent", r.Parent.IsZero()), err),
 	}
 	c.items = []item{{expect: r.Key, bound: &bound}}
@@ -48,7 +48,8 @@ func (s *Service) ReEncrypt(ctx context.Context, p Principal, r *ReEncryptReques
 	}
 	c := &dataCall{
 		principal: p, action: ActionReEncryptFrom, parent: r.Parent, context: r.Source.Context,
-		kind: envelope.KindData, opens: true, openAction: ActionReEncryptFrom, seals: sealAll, sealAction: ActionReEncryptTo,
+		kind: envelope.KindData, opens: true, openAction: ActionReEncryptFrom, openUse: useRewrap,
+		seals: sealAll, sealAction: ActionReEncryptTo,
 		invalid: firstError(required("parent", r.Parent.IsZero()), err, destinationErr),
 	}
 	if r.Destination != nil {

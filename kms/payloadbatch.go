@@ -35,7 +35,7 @@ func (s *Service) BatchEncrypt(ctx context.Context, p Principal, r *BatchEncrypt
 func (s *Service) BatchDecrypt(ctx context.Context, p Principal, r *BatchDecryptRequest) ([]PayloadResult, error) {
 	c, err := s.newPayloadBatch(p, ActionBatchDecrypt, r.Parent, r.Binding, r.Items)
 	defer s.release(c)
-	c.opens, c.openAction = true, ActionBatchDecrypt
+	c.opens, c.openAction, c.openUse = true, ActionBatchDecrypt, useOpen
 	total := 0
 	for i := range c.items {
 		it := &c.items[i]

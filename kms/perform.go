@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 )
 
 // This file is the choke point. Every request passes through perform (control
@@ -19,7 +20,13 @@ type controlCall struct {
 	resource  string        // full name, for the record
 	reason    string        // that the caller gave
 	invalid   error         // what was found wrong with the request before it came here
-	work      func(ctx context.Context) error
+	// spread is what work fills in if it changes something; it is part of the record. nil:
+	// the operation changes nothing.
+	spread *Spread
+	// whenLapsed: the operation can be done by a replica that has no lease: it shows
+	// how the replica is.
+	whenLapsed bool
+	work       func(ctx context.Context) error
 }
 
 // perform authorises a control operation, does its work and records it. What is done
@@ -32,12 +39,18 @@ func (s *Service) perform(ctx context.Context, c *controlCall) error {
 	if err == nil {
 		err = c.invalid
 	}
+	if err == nil && !c.whenLapsed {
+		err = s.replica.mayServe()
+	}
 	if err == nil {
 		err = c.work(ctx)
 	}
 	event := &Event{
 		Time: s.now(), Principal: c.principal, Action: c.action, Namespace: c.namespace,
 		Resource: c.resource, Reason: c.reason, Err: err,
+	}
+	if c.spread != nil && c.spread.Revision != 0 {
+		event.Spread = c.spread
 	}
 	if auditErr := s.record(ctx, event); auditErr != nil {
 		return auditErr
@@ -85,29 +98,37 @@ func (s *Service) record(ctx context.Context, event *Event) error {
 // performData takes a call on items through the choke point. Outcomes are per item;
 // the returned error is for what concerns all of them, and then none is released.
 func (s *Service) performData(ctx context.Context, c *dataCall) error {
+	var final finalCheck
 	err := s.admit(c.principal, c.action)
 	if err == nil {
 		err = c.invalid
 	}
 	if err == nil {
-		err = s.serve(ctx, c)
+		err = s.replica.mayServe()
 	}
+	if err == nil {
+		final, err = s.serve(ctx, c)
+	}
+	defer func() { s.drop(final.held) }()
 	if err != nil {
 		c.discardAll()
 	}
-	if auditErr := s.record(ctx, c.event(s.now(), err)); auditErr != nil {
+	event := c.event(s.now(), err)
+	event.Revision, event.CheckedAt = final.revision(), final.at
+	if auditErr := s.record(ctx, event); auditErr != nil {
 		c.discardAll()
 		return auditErr
 	}
+	s.usage.add(event)
 	return err
 }
 
 // serve does the work of a data call: state and authorisation of each item before the
 // token is called, and again, if anything has changed meanwhile, before release.
-func (s *Service) serve(ctx context.Context, c *dataCall) error {
+func (s *Service) serve(ctx context.Context, c *dataCall) (finalCheck, error) {
 	leave, err := s.gate.enter(ctx, len(c.items))
 	if err != nil {
-		return err
+		return finalCheck{}, err
 	}
 	defer leave()
 	snapshot := s.snapshot.Load()
@@ -115,27 +136,54 @@ func (s *Service) serve(ctx context.Context, c *dataCall) error {
 	if c.opens {
 		s.resolve(ctx, &r, r.resolveOpens)
 		if err := s.openItems(ctx, c); err != nil {
-			return err
+			return finalCheck{}, err
 		}
 	}
 	if c.seals != sealNever {
 		s.resolve(ctx, &r, r.resolveSeals)
 		if c.fill != nil {
 			if err := c.fill(ctx); err != nil {
-				return err
+				return finalCheck{}, err
 			}
 		}
 		if err := s.sealItems(ctx, c); err != nil {
-			return err
+			return finalCheck{}, err
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return finalCheck{}, err
 	}
-	if now := s.snapshot.Load(); now != snapshot {
-		s.confirm(ctx, c, now)
+	return s.checkFinally(ctx, c, snapshot)
+}
+
+// finalCheck is the last look before a result is released: which snapshot it was taken
+// under, on which the result is counted until it is handed over, and when.
+type finalCheck struct {
+	held *Snapshot
+	at   time.Duration // by the clock of the lease
+}
+
+func (f finalCheck) revision() Revision {
+	if f.held == nil {
+		return 0
 	}
-	return nil
+	return f.held.Revision()
+}
+
+// checkFinally decides whether what was done under a snapshot may be released: the lease
+// must be valid, and if the metadata is no longer that of the snapshot, everything is
+// decided again.
+func (s *Service) checkFinally(ctx context.Context, c *dataCall, snapshot *Snapshot) (finalCheck, error) {
+	held := s.hold()
+	if held != snapshot {
+		s.confirm(ctx, c, held)
+	}
+	at, err := s.replica.mayServeAt()
+	if err != nil {
+		s.drop(held)
+		return finalCheck{}, err
+	}
+	return finalCheck{held: held, at: at}, nil
 }
 
 // resolve runs one step of the resolver as a phase.
@@ -153,7 +201,7 @@ func (s *Service) confirm(ctx context.Context, c *dataCall, now *Snapshot) {
 	for i := range c.items {
 		it := &c.items[i]
 		if it.err == nil && c.opens {
-			it.err = again.confirm(c.openAction, useOpen, it.opened, c.openContext(it))
+			it.err = again.confirm(c.openAction, c.openUse, it.opened, c.openContext(it))
 		}
 		if it.err == nil && it.seals() {
 			err := again.confirm(c.sealAction, useSeal, it.sealed, c.sealContext(it))
@@ -173,5 +221,5 @@ func notAccessible() *Error {
 // concernsAll reports whether an error is no matter of single items.
 func concernsAll(err error) bool {
 	return errors.Is(err, ErrTokenUnavailable) || errors.Is(err, ErrOverloaded) || errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrTampered) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+		errors.Is(err, ErrLeaseLapsed) || errors.Is(err, ErrStoreWentBack) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -3,8 +3,6 @@ package kms
 import (
 	"context"
 	"time"
-
-	"github.com/keyholt/keyholt/hsm"
 )
 
 // Principal is who makes a request, as authentication established it. It is an
@@ -78,6 +76,14 @@ type Event struct {
 	// Reason is the reason that the caller gave.
 	Reason  string
 	Context map[string]string // the request's encryption context
+	// Revision is the one of the metadata under which the final check was made, and
+	// CheckedAt the reading of CLOCK_BOOTTIME that the check of the lease used; both
+	// zero for what never came to a final check. The clock's readings of processes on
+	// one machine can be compared.
+	Revision  Revision
+	CheckedAt time.Duration
+	// Spread is how a change came to be known by all replicas; nil: it was no change.
+	Spread *Spread
 	// Err is the outcome of the request as a whole; nil if it was served, whatever
 	// the outcomes of its items.
 	Err   error
@@ -91,61 +97,15 @@ type ItemEvent struct {
 	Target  VersionName       // that made the new ciphertext of a rewrap; zero: none
 	Context map[string]string // the items' own encryption context; nil: the request's
 	Err     error             // nil: served
-}
 
-// Store keeps the metadata. It belongs to one process at a time or coordinates
-// several; either way a Commit that returned nil is durable and will be seen by
-// every later Load.
-type Store interface {
-	// ID is the store's random identity, 16 hexadecimal digits; it is part of the
-	// label of each token object.
-	ID() string
-
-	// Load reads everything in one transaction, and verifies each row's seal. A row
-	// that fails is ErrTampered, naming it.
-	Load(ctx context.Context) (*Contents, error)
-
-	// Commit makes all of a change durable in one transaction, or nothing. Each row
-	// to put carries in its Revision field the revision that it replaces, 0 for a
-	// row that must not exist yet; if the stored row differs, ErrConflict and
-	// nothing is done. Commit returns the revision of the change, which is then the
-	// revision of each row put. Any other error is ErrStoreUnavailable, and the
-	// change may or may not have been made: the caller must Load again.
-	Commit(ctx context.Context, change *Change) (Revision, error)
-
-	// ReserveEncryptions durably takes n encryptions of the version off its limit and
-	// returns how many had been taken before. It takes fewer (at least 1) when fewer
-	// than n remain below limit, and none when none remain.
-	ReserveEncryptions(ctx context.Context, uid hsm.UID, n, limit uint64) (taken, before uint64, err error)
-
-	// Diagnose examines the store for an operator.
-	Diagnose(ctx context.Context) []Finding
-}
-
-// Contents is everything that a Store holds at one revision.
-type Contents struct {
-	Revision   Revision
-	Namespaces []*Namespace
-	Keys       []*Key
-	Versions   []*Version
-}
-
-// Change is a set of rows to put and to remove in one transaction. It has at most one
-// entry per row.
-type Change struct {
-	Namespaces []*Namespace
-	Keys       []*Key
-	Versions   []*Version
-
-	// RemoveKeys and RemoveVersions undo a creation that did not succeed. Each is
-	// conditional on the row's Revision, as a put is.
-	RemoveKeys     []*Key
-	RemoveVersions []*Version
+	// version and target are what usage is counted of: those of Version, and of Target
+	// if it has made a ciphertext.
+	version, target *versionEntry
 }
 
 // Finding is one thing that was examined for an operator.
 type Finding struct {
-	Area     string // token, store, self-test, keys
+	Area     string // token, store, replicas, self-test, keys
 	Check    string // short and stable
 	Severity Severity
 	Detail   string

@@ -91,7 +91,7 @@ func TestRotateKeySurvivesFaults(t *testing.T) {
 				old := w.mustEncrypt(key, "old")
 				id := uuid.NewString()
 				breakIt(w)
-				if _, err := w.service.RotateKey(t.Context(), admin, key, id); err == nil {
+				if _, err := w.service.RotateKey(t.Context(), admin, &kms.RotateKeyRequest{Name: key, RequestID: id}); err == nil {
 					t.Fatal("the fault was not noticed")
 				}
 				if restart {
@@ -102,7 +102,7 @@ func TestRotateKeySurvivesFaults(t *testing.T) {
 				if got, err := w.decrypt(key, old); err != nil || got != "old" {
 					t.Fatalf("between: %q, %v", got, err)
 				}
-				r, err := w.service.RotateKey(t.Context(), admin, key, id)
+				r, err := w.service.RotateKey(t.Context(), admin, &kms.RotateKeyRequest{Name: key, RequestID: id})
 				if err != nil {
 					t.Fatalf("RotateKey repeated: %v", err)
 				}

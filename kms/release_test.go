@@ -128,7 +128,10 @@ func TestRevocationDoesNotWaitForOtherCalls(t *testing.T) {
 	gates := []*hsmtest.Gate{w.faults.Hold(hsmtest.MethodEncryptBlocks), w.faults.Hold(hsmtest.MethodGenerateKey)}
 	done := make(chan error, 2)
 	go func() { _, err := w.encrypt(name, "x"); done <- err }()
-	go func() { _, err := w.service.RotateKey(t.Context(), admin, name, ""); done <- err }()
+	go func() {
+		_, err := w.service.RotateKey(t.Context(), admin, &kms.RotateKeyRequest{Name: name})
+		done <- err
+	}()
 	for _, gate := range gates {
 		if err := gate.Await(t.Context(), 1); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ type resolver struct {
 	ctx      context.Context //nolint:containedctx // lives for one call only
 	snapshot *Snapshot
 	call     *dataCall
+	unknown  error // of ciphertexts whose version the snapshot does not have; nil: not accessible
 
 	lastOpen struct {
 		uid     envelope.UID
@@ -28,10 +29,31 @@ type resolver struct {
 
 // resolveOpens finds the version that opens each item.
 func (r *resolver) resolveOpens() {
+	r.learn()
 	for i := range r.call.items {
 		if it := &r.call.items[i]; it.err == nil {
 			it.opened, it.err = r.open(it)
 		}
+	}
+}
+
+// learn catches up with the store if a ciphertext names a version that the snapshot does
+// not have: another replica can have made it, and used it, a moment ago.
+func (r *resolver) learn() {
+	if r.service.replica.alone {
+		return
+	}
+	for i := range r.call.items {
+		it := &r.call.items[i]
+		if it.err != nil || r.snapshot.versionByUID(hsm.UID(it.blob.UID)) != nil {
+			continue
+		}
+		if err := r.service.replica.learn(r.ctx); err != nil {
+			r.unknown = err
+			return
+		}
+		r.snapshot = r.service.snapshot.Load()
+		return
 	}
 }
 
@@ -43,11 +65,14 @@ func (r *resolver) open(it *item) (*versionEntry, error) {
 		return r.lastOpen.version, r.match(it, r.lastOpen.version)
 	}
 	version := r.snapshot.versionByUID(hsm.UID(it.blob.UID))
+	if version == nil && r.unknown != nil {
+		return nil, r.unknown
+	}
 	if version == nil || version.Name.Key().Namespace() != r.call.parent ||
 		!r.allowed(r.call.openAction, version.Name.Key(), r.call.openContext(it)) {
 		return nil, notAccessible()
 	}
-	if err := version.refuses(useOpen); err != nil {
+	if err := r.snapshot.refuses(version, r.call.openUse); err != nil {
 		return version, err
 	}
 	if it.context == nil {
@@ -106,7 +131,7 @@ func (r *resolver) primary(it *item, name KeyName) (*versionEntry, error) {
 	if version == nil {
 		return nil, errorf(ErrNoEnabledPrimary, "%s has no primary version yet", name)
 	}
-	if err := version.refuses(useSeal); err != nil {
+	if err := r.snapshot.refuses(version, useSeal); err != nil {
 		return version, err
 	}
 	if it.context == nil {
@@ -121,26 +146,29 @@ func (r *resolver) confirm(a Action, u use, used *versionEntry, context map[stri
 	if version == nil || !r.allowed(a, version.Name.Key(), context) {
 		return notAccessible()
 	}
-	return version.refuses(u)
+	return r.snapshot.refuses(version, u)
 }
 
 func (r *resolver) allowed(a Action, key KeyName, context map[string]string) bool {
 	return r.service.permitted(r.ctx, r.snapshot, r.call.principal, a, key.Namespace(), key, context)
 }
 
-// refuses says why the version cannot be used for u: its state, or its token object.
-// Only primary versions seal, so a refusal to seal is the key's lack of a primary.
-func (v *versionEntry) refuses(u use) error {
+// refuses says why a version cannot be used for u: its state, its token object, or that
+// it is not known how often it was used. Only primary versions seal, so a refusal to
+// seal is the key's lack of a primary.
+func (s *Snapshot) refuses(v *versionEntry, u use) error {
 	var why *Error
 	switch unavailable := v.live.whyUnavailable(); {
 	case !v.State.allows(u):
 		why = v.stateError()
 	case unavailable != "":
 		why = v.unavailable(unavailable)
+	case u&useSeal != 0 && v.profile == ProfileStrict && v.Epoch != s.epoch():
+		why = v.uncounted()
 	default:
 		return nil
 	}
-	if u == useSeal {
+	if u&useSeal != 0 {
 		return noEnabledPrimary(v, why)
 	}
 	return why
@@ -148,6 +176,14 @@ func (v *versionEntry) refuses(u use) error {
 
 func (v *versionEntry) unavailable(why string) *Error {
 	return errorf(ErrVersionUnavailable, "%s is unavailable: %s", v.Name, why).with("key_version", v.Name.String())
+}
+
+// uncounted tells that a STRICT version is from before the store was put to an older
+// state: the encryptions that it has made since then are not all counted, and nonces of
+// 96 random bits allow only so many.
+func (v *versionEntry) uncounted() *Error {
+	return errorf(ErrEncryptionLimit, "the store was restored or rolled back since %s was made, so it is not known how many "+
+		"ciphertexts it has made: rotate the key", v.Name).with("key_version", v.Name.String())
 }
 
 // stateError tells the state of a version that forbids what was asked for, with the

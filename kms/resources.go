@@ -57,6 +57,16 @@ type Version struct {
 	StatePrincipal string
 	StateReason    string
 
+	// DestroyTime is when the object of a version that is DESTROY_SCHEDULED is to be
+	// destroyed, or, of one that is DESTROYED, when it was; else zero.
+	DestroyTime time.Time
+	// RestoreTo is the state that a DESTROY_SCHEDULED version is restored to; else zero.
+	RestoreTo State
+
+	// Epoch is that of the store (Origin) when the version was made; 0: nothing was
+	// ever restored.
+	Epoch uint32
+
 	// FirstUse is when the version first protected something; zero: never.
 	FirstUse time.Time
 

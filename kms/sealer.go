@@ -13,19 +13,17 @@ import (
 	"github.com/keyholt/keyholt/hsm"
 )
 
-// Sealer makes the seals of metadata rows and the check values of key versions. Both
-// are HMAC-SHA-256 (FIPS 198-1) under keys that exist only while the process runs:
+// Sealer makes the seals of metadata rows: HMAC-SHA-256 (FIPS 198-1) under a key that
+// exists only while the process runs:
 //
 //	b    = AES-256-ECB(seal key in the token, SHA-512("keyholt seal key v1" || 00 || store id))
 //	rows = HKDF-SHA-256(ikm = b, no salt, info = "keyholt row seal v1", 32 bytes)       RFC 5869
-//	keys = HKDF-SHA-256(ikm = b, no salt, info = "keyholt check value v1", 32 bytes)
 //
 // so whoever can write the database, but cannot log in to the token, cannot make a row
 // that passes. A Sealer is immutable and may be used by many goroutines.
 type Sealer struct {
 	id   string
 	rows [32]byte
-	keys [32]byte
 }
 
 // OpenSealer derives the seal keys of the store with the given id from the token object
@@ -33,7 +31,7 @@ type Sealer struct {
 // the store has never had a sealed row. Errors are domain errors.
 func OpenSealer(ctx context.Context, token hsm.Token, storeID string, uid hsm.UID, create bool) (*Sealer, error) {
 	if _, err := token.Key(ctx, uid); errors.Is(err, hsm.ErrKeyNotFound) && create {
-		label := objectLabel(storeID, time.Now())
+		label := sealLabel(storeID, time.Now())
 		if _, err := token.GenerateKey(ctx, uid, label, hsm.AES256Blocks); err != nil {
 			return nil, tokenError(err, "make the seal key")
 		}
@@ -54,9 +52,6 @@ func OpenSealer(ctx context.Context, token hsm.Token, storeID string, uid hsm.UI
 	if err := expand(s.rows[:], blocks[:], "keyholt row seal v1"); err != nil {
 		return nil, err
 	}
-	if err := expand(s.keys[:], blocks[:], "keyholt check value v1"); err != nil {
-		return nil, err
-	}
 	return s, nil
 }
 
@@ -65,9 +60,6 @@ func (s *Sealer) KeyID() string { return s.id }
 
 // Seal returns the seal of a row's canonical bytes.
 func (s *Sealer) Seal(message []byte) [32]byte { return authenticate(&s.rows, message) }
-
-// checkMAC returns the check value of what identifies a key object.
-func (s *Sealer) checkMAC(message []byte) [32]byte { return authenticate(&s.keys, message) }
 
 func authenticate(key *[32]byte, message []byte) (sum [32]byte) {
 	mac := hmac.New(sha256.New, key[:])
@@ -86,7 +78,13 @@ func expand(dst, secret []byte, info string) error {
 	return nil
 }
 
-// objectLabel is the CKA_LABEL of every object that a store has made:
+// sealLabel is the CKA_LABEL of a store's seal keys, which are thereby told from the
+// objects of key versions: keyholt-seal:<store id>:<unix time of creation>.
+func sealLabel(storeID string, t time.Time) string {
+	return fmt.Sprintf("keyholt-seal:%s:%d", storeID, t.Unix())
+}
+
+// objectLabel is the CKA_LABEL of the objects of a store's key versions:
 // keyholt:<store id>:<unix time of creation>.
 func objectLabel(storeID string, t time.Time) string {
 	return fmt.Sprintf("keyholt:%s:%d", storeID, t.Unix())

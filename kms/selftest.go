@@ -156,8 +156,9 @@ func (s *Service) openStrictAnswer(ctx context.Context, uid hsm.UID, v *answerBy
 // testRoundTrip checks one enabled version of the profile, and seals and opens under it.
 func (s *Service) testRoundTrip(ctx context.Context, p Profile) (string, error) {
 	var subject *versionEntry
-	s.snapshot.Load().versions.Scan(func(_ string, v *versionEntry) bool {
-		if v.profile == p && v.State.usable() && v.live.whyUnavailable() == "" {
+	now := s.snapshot.Load()
+	now.versions.Scan(func(_ string, v *versionEntry) bool {
+		if v.profile == p && now.refuses(v, useSeal|useOpen) == nil {
 			subject = v
 		}
 		return subject == nil
@@ -180,7 +181,7 @@ func (s *Service) testRoundTrip(ctx context.Context, p Profile) (string, error) 
 		return "", err
 	}
 	it.plaintext = nil
-	if err := firstError(cipher.open(ctx, subject, []*item{&it}), it.err); err != nil {
+	if err := firstError(cipher.open(ctx, subject, useOpen, []*item{&it}), it.err); err != nil {
 		return "", err
 	}
 	if !bytes.Equal(it.plaintext, plaintext) {

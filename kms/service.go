@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,13 +14,28 @@ import (
 type Config struct {
 	Token      hsm.Token
 	Store      Store
-	Sealer     *Sealer
 	Authorizer Authorizer
 	Auditor    Auditor
 	Logger     *slog.Logger
 	Strict     StrictLimits     // zero: the limits of SP 800-38D
 	Now        func() time.Time // nil: time.Now
 	Observer   Observer         // nil: none
+
+	Replica     ReplicaConfig
+	Destruction DestructionLimits
+	UsageFlush  time.Duration // how often usage statistics are written; 0: every 10 s
+	// Anchors remember the newest head outside of the store; each is asked at the start.
+	Anchors []Anchor
+	// AcceptRollback is the reason why a store that is older than an anchor is accepted;
+	// empty: it is not.
+	AcceptRollback string
+}
+
+// DestructionLimits bound the window between the request to destroy a version's token
+// object and its destruction. A field that is zero has its default.
+type DestructionLimits struct {
+	Window    time.Duration // where the request names none; default 30 days
+	MinWindow time.Duration // the least that a request may name; default 24 hours
 }
 
 // StrictLimits bound the encryptions of a STRICT version, whose nonces are 96 random
@@ -37,7 +51,6 @@ type StrictLimits struct {
 type Service struct {
 	token      hsm.Token
 	store      Store
-	sealer     *Sealer
 	authorizer Authorizer
 	auditor    Auditor
 	log        *slog.Logger
@@ -47,12 +60,9 @@ type Service struct {
 
 	snapshot atomic.Pointer[Snapshot]
 
-	// commits is held while a change is computed from the current snapshot, committed
-	// and applied: so changes are applied in the order of their revisions.
-	commits sync.Mutex
-	// outdated is set, under commits, when a commit's outcome is unknown: the next
-	// change loads everything first.
-	outdated bool
+	// commits is held while a change is committed and applied, or those of others are:
+	// so they are applied in the order of their revisions.
+	commits mutex
 
 	keyLocks     lockTable[KeyName]     // held while a version of the key is made
 	versionLocks lockTable[VersionName] // held while a version changes state: row and object
@@ -62,6 +72,12 @@ type Service struct {
 	rotator  rotator
 	selfTest []Finding
 	startup  []Finding
+
+	replica     replica
+	anchors     anchors
+	destruction DestructionLimits
+	destroyer   destroyer
+	usage       usageCounters
 }
 
 var _ API = (*Service)(nil)
@@ -74,7 +90,6 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	s := &Service{
 		token:      c.Token,
 		store:      c.Store,
-		sealer:     c.Sealer,
 		authorizer: c.Authorizer,
 		auditor:    c.Auditor,
 		log:        c.Logger,
@@ -82,73 +97,163 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		now:        c.clock(),
 		observer:   c.Observer,
 		gate:       newGate(),
+		commits:    newMutex(),
+
+		destruction: c.Destruction.withDefaults(),
 	}
-	contents, err := s.store.Load(ctx)
-	if err != nil {
+	s.anchors.init(c.Anchors, c.Logger)
+	s.usage.init(c.UsageFlush)
+	s.replica.init(s, c.Replica)
+	if err := s.join(ctx, c.AcceptRollback); err != nil {
 		return nil, err
 	}
-	s.snapshot.Store(snapshotOf(contents, nil))
 	if err := s.start(ctx); err != nil {
+		s.replica.stop()
+		s.anchors.stop()
 		return nil, err
 	}
 	s.rotator.start(s)
+	s.destroyer.start(s)
+	s.usage.start(s)
 	return s, nil
 }
 
-// Close stops the work that the service does by itself, and waits for it.
-func (s *Service) Close() { s.rotator.stop() }
+// join makes the service one of the store's replicas: its lease stands before it reads
+// the metadata, so that no change can be missed by it and not waited for by others.
+func (s *Service) join(ctx context.Context, acceptRollback string) (err error) {
+	s.anchors.start()
+	defer func() {
+		if err != nil {
+			s.replica.leave()
+			s.anchors.stop()
+		}
+	}()
+	if err := s.replica.enter(ctx); err != nil {
+		return err
+	}
+	contents, err := s.store.Load(ctx)
+	if err != nil {
+		s.replica.leave()
+		return err
+	}
+	s.snapshot.Store(snapshotOf(contents, nil))
+	if err := s.checkAnchors(ctx, acceptRollback); err != nil {
+		return err
+	}
+	s.replica.start()
+	return nil
+}
 
-// Check reports whether the service could serve a request now: whether its token answers.
+// Close stops the work that the service does by itself, waits for it, and gives up the
+// lease.
+func (s *Service) Close() {
+	s.rotator.stop()
+	s.destroyer.stop()
+	s.usage.stop()
+	s.replica.stop()
+	s.anchors.stop()
+}
+
+// Check reports whether the service could serve a request now: whether its token answers,
+// and its lease is valid.
 func (s *Service) Check(ctx context.Context) error {
+	if err := s.replica.mayServe(); err != nil {
+		return err
+	}
 	if err := s.token.Check(ctx); err != nil {
 		return tokenError(err, "answer")
 	}
 	return nil
 }
 
-// commit makes a change durable and visible. build computes it from the current
-// snapshot, while no other change is under way; a nil change is none. Once begun a
-// commit is not cancelled with the request: its outcome would be unknown.
-func (s *Service) commit(ctx context.Context, build func(*Snapshot) (*Change, error)) error {
-	s.commits.Lock()
-	defer s.commits.Unlock()
+// commit makes a change durable and visible, and returns its revision. build computes it
+// from the newest snapshot, while no other change is under way here or in any other
+// replica; a nil change is none, and the revision is that of the newest snapshot. Once
+// begun a commit is not cancelled with the request: its outcome would be unknown.
+func (s *Service) commit(ctx context.Context, build func(*Snapshot) (*Change, error)) (Revision, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return 0, err
 	}
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	if s.outdated {
-		if err := s.reload(ctx); err != nil {
-			return err
-		}
-	}
-	snapshot := s.snapshot.Load()
-	change, err := build(snapshot)
-	if err != nil || change == nil {
-		return err
-	}
-	revision, err := s.store.Commit(ctx, change)
+	now, err := s.commitAndApply(ctx, build)
 	if err != nil {
-		s.outdated = true
+		return 0, err
+	}
+	s.anchors.ask(now.head)
+	return now.Revision(), nil
+}
+
+func (s *Service) commitAndApply(ctx context.Context, build func(*Snapshot) (*Change, error)) (*Snapshot, error) {
+	if err := s.commits.lock(ctx); err != nil {
+		return nil, errorf(ErrStoreUnavailable, "another change does not end").because(err)
+	}
+	defer s.commits.unlock()
+	known := s.snapshot.Load()
+	newest := known
+	var learned, made *Delta
+	var change *Change
+	var refused error
+	head, err := s.store.Update(ctx, known.Revision(), func(delta *Delta) (*Change, error) {
+		learned, newest = delta, known.apply(delta)
+		change, refused = build(newest)
+		return change, refused
+	})
+	switch {
+	case err == nil && change != nil:
+		made = change.delta(head)
+		newest = newest.apply(made)
+		s.replace(newest, learned, made)
+	case err == nil, refused != nil:
+		s.replace(newest, learned)
+	default:
 		s.log.ErrorContext(ctx, "commit failed", slog.Any("error", causeOf(err)))
-		if reloadErr := s.reload(ctx); reloadErr != nil {
-			s.log.ErrorContext(ctx, "reload after a failed commit failed", slog.Any("error", causeOf(reloadErr)))
+		// The change may have been made all the same.
+		if catchUpErr := s.catchUp(ctx); catchUpErr != nil {
+			s.log.ErrorContext(ctx, "reading the metadata after a failed commit failed", slog.Any("error", causeOf(catchUpErr)))
+			s.replica.outdated.Store(true)
 		}
+	}
+	return newest, err
+}
+
+// refresh catches up with the store, so that what is read afterwards, under a lock, is
+// the committed state.
+func (s *Service) refresh(ctx context.Context) error {
+	if s.store.Exclusive() && !s.replica.outdated.Load() {
+		return nil
+	}
+	if err := s.commits.lock(ctx); err != nil {
+		return errorf(ErrStoreUnavailable, "a change under way does not end").because(err)
+	}
+	defer s.commits.unlock()
+	return s.catchUp(ctx)
+}
+
+// catchUp applies what others have changed. The caller holds commits.
+func (s *Service) catchUp(ctx context.Context) error {
+	now := s.snapshot.Load()
+	delta, err := s.store.Changes(ctx, now.Revision())
+	if err != nil {
 		return err
 	}
-	s.snapshot.Store(snapshot.apply(change, revision))
+	if delta.Head.Revision == now.Revision() && delta.Head.Seal != now.head.Seal {
+		return errorf(ErrStoreWentBack, "the store is at revision %d as this replica is, but of another history", now.Revision())
+	}
+	s.replace(now.apply(delta), delta)
+	s.replica.outdated.Store(false)
 	return nil
 }
 
-// reload replaces the snapshot by what the store holds. The caller holds commits.
-func (s *Service) reload(ctx context.Context) error {
-	contents, err := s.store.Load(ctx)
-	if err != nil {
-		return err
+// replace makes a snapshot the current one, which the changes have led to. The caller
+// holds commits.
+func (s *Service) replace(next *Snapshot, changes ...*Delta) {
+	old := s.snapshot.Load()
+	if old == next {
+		return
 	}
-	s.snapshot.Store(snapshotOf(contents, s.snapshot.Load()))
-	s.outdated = false
-	return nil
+	s.replica.replace(old, next)
+	s.lookAgain(old, next, changes...)
 }
 
 // changeTimeout bounds a change that was begun and goes on without its caller.
@@ -178,6 +283,16 @@ func (l StrictLimits) withDefaults() StrictLimits {
 	}
 	if l.Block == 0 {
 		l.Block = strictBlock
+	}
+	return l
+}
+
+func (l DestructionLimits) withDefaults() DestructionLimits {
+	if l.Window == 0 {
+		l.Window = 30 * 24 * time.Hour
+	}
+	if l.MinWindow == 0 {
+		l.MinWindow = 24 * time.Hour
 	}
 	return l
 }

@@ -1,6 +1,8 @@
 package kms
 
 import (
+	"sync/atomic"
+
 	"github.com/tidwall/btree"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -11,10 +13,16 @@ import (
 // B-trees), so a request that holds a Snapshot sees one consistent state and two
 // requests can tell by comparing pointers whether anything changed between them.
 type Snapshot struct {
-	revision   Revision
+	head       Head
+	origin     *Origin                           // nil: nothing was ever restored or rolled back
 	namespaces *btree.Map[string, *Namespace]    // by id
 	keys       *btree.Map[string, *keyEntry]     // by keyIndex
 	versions   *btree.Map[string, *versionEntry] // by the 16 bytes of the UID
+	orphans    *btree.Map[string, *Orphan]       // by the 16 bytes of the UID
+
+	// handing counts the results that passed their final check under this snapshot and
+	// are not handed over yet (release.go).
+	handing atomic.Int64
 }
 
 // keyEntry is a key with its versions; versions[i] has number i+1.
@@ -36,6 +44,7 @@ func newSnapshot() *Snapshot {
 		namespaces: new(btree.Map[string, *Namespace]),
 		keys:       new(btree.Map[string, *keyEntry]),
 		versions:   new(btree.Map[string, *versionEntry]),
+		orphans:    new(btree.Map[string, *Orphan]),
 	}
 }
 
@@ -43,7 +52,7 @@ func newSnapshot() *Snapshot {
 // were known before are carried over from old, which may be nil.
 func snapshotOf(contents *Contents, old *Snapshot) *Snapshot {
 	s := newSnapshot()
-	s.revision = contents.Revision
+	s.head, s.origin = contents.Head, contents.Origin
 	for _, n := range contents.Namespaces {
 		s.namespaces.Set(n.Name.ID(), n)
 	}
@@ -53,43 +62,95 @@ func snapshotOf(contents *Contents, old *Snapshot) *Snapshot {
 	for _, v := range contents.Versions {
 		s.putVersion(v, old)
 	}
+	for _, o := range contents.Orphans {
+		s.orphans.Set(string(o.UID[:]), o)
+	}
 	return s
 }
 
-// apply returns the Snapshot after a change that was committed at revision r.
-func (s *Snapshot) apply(change *Change, r Revision) *Snapshot {
+// apply returns the Snapshot after what a delta tells; s itself if it tells nothing.
+func (s *Snapshot) apply(delta *Delta) *Snapshot {
+	if delta == nil || delta.Head == s.head {
+		return s
+	}
 	next := &Snapshot{
-		revision:   r,
+		head:       delta.Head,
+		origin:     s.origin,
 		namespaces: s.namespaces.Copy(),
 		keys:       s.keys.Copy(),
 		versions:   s.versions.Copy(),
+		orphans:    s.orphans.Copy(),
 	}
-	for _, n := range change.Namespaces {
-		c := *n
-		c.Revision = r
-		next.namespaces.Set(n.Name.ID(), &c)
+	if delta.Origin != nil {
+		next.origin = delta.Origin
 	}
-	for _, k := range change.Keys {
-		c := k.Clone()
-		c.Revision = r
-		entry := &keyEntry{Key: c}
-		if was, ok := s.keys.Get(keyIndex(k.Name)); ok {
+	// What was removed and made again since is in both lists.
+	for _, name := range delta.RemovedVersions {
+		next.removeVersion(name)
+	}
+	for _, name := range delta.RemovedKeys {
+		next.keys.Delete(keyIndex(name))
+	}
+	for _, uid := range delta.RemovedOrphans {
+		next.orphans.Delete(string(uid[:]))
+	}
+	for _, n := range delta.Namespaces {
+		next.namespaces.Set(n.Name.ID(), n)
+	}
+	for _, k := range delta.Keys {
+		entry := &keyEntry{Key: k}
+		if was, ok := next.keys.Get(keyIndex(k.Name)); ok {
 			entry.versions = was.versions
 		}
 		next.keys.Set(keyIndex(k.Name), entry)
 	}
-	for _, v := range change.Versions {
-		c := *v
-		c.Revision = r
-		next.putVersion(&c, s)
+	for _, v := range delta.Versions {
+		next.putVersion(v, s)
 	}
-	for _, v := range change.RemoveVersions {
-		next.removeVersion(v)
-	}
-	for _, k := range change.RemoveKeys {
-		next.keys.Delete(keyIndex(k.Name))
+	for _, o := range delta.Orphans {
+		next.orphans.Set(string(o.UID[:]), o)
 	}
 	return next
+}
+
+// delta is what a change means that was committed with the given head.
+func (c *Change) delta(head Head) *Delta {
+	d := &Delta{Head: head}
+	if c.Origin != nil {
+		origin := *c.Origin
+		origin.Revision = head.Revision
+		d.Origin = &origin
+	}
+	for _, n := range c.Namespaces {
+		row := *n
+		row.Revision = head.Revision
+		d.Namespaces = append(d.Namespaces, &row)
+	}
+	for _, k := range c.Keys {
+		row := k.Clone()
+		row.Revision = head.Revision
+		d.Keys = append(d.Keys, row)
+	}
+	for _, v := range c.Versions {
+		row := *v
+		row.Revision = head.Revision
+		d.Versions = append(d.Versions, &row)
+	}
+	for _, o := range c.Orphans {
+		row := *o
+		row.Revision = head.Revision
+		d.Orphans = append(d.Orphans, &row)
+	}
+	for _, k := range c.RemoveKeys {
+		d.RemovedKeys = append(d.RemovedKeys, k.Name)
+	}
+	for _, v := range c.RemoveVersions {
+		d.RemovedVersions = append(d.RemovedVersions, v.Name)
+	}
+	for _, o := range c.RemoveOrphans {
+		d.RemovedOrphans = append(d.RemovedOrphans, o.UID)
+	}
+	return d
 }
 
 // putVersion enters a version whose key is entered already.
@@ -102,6 +163,9 @@ func (s *Snapshot) putVersion(v *Version, old *Snapshot) {
 	if old != nil {
 		if was, ok := old.versions.Get(string(v.UID[:])); ok {
 			entry.live = was.live
+			if v.State == StateEnabled && !v.StateTime.Equal(was.StateTime) {
+				entry.live.recover() // an operator has enabled it since it was found unusable
+			}
 		}
 	}
 	if entry.live == nil {
@@ -120,18 +184,21 @@ func (s *Snapshot) putVersion(v *Version, old *Snapshot) {
 	s.keys.Set(keyIndex(v.Name.Key()), &keyEntry{Key: key.Key, versions: versions})
 }
 
-// removeVersion takes out a version that was never confirmed: always the last.
-func (s *Snapshot) removeVersion(v *Version) {
-	s.versions.Delete(string(v.UID[:]))
-	key, ok := s.keys.Get(keyIndex(v.Name.Key()))
-	if !ok || len(key.versions) != int(v.Name.Number()) {
+// removeVersion takes out a version that was never confirmed, always the last of its
+// key, if the snapshot has it.
+func (s *Snapshot) removeVersion(name VersionName) {
+	key := s.key(name.Key())
+	if key == nil || len(key.versions) != int(name.Number()) {
 		return
 	}
-	s.keys.Set(keyIndex(v.Name.Key()), &keyEntry{Key: key.Key, versions: key.versions[:len(key.versions)-1]})
+	last := len(key.versions) - 1
+	uid := key.versions[last].UID
+	s.versions.Delete(string(uid[:]))
+	s.keys.Set(keyIndex(name.Key()), &keyEntry{Key: key.Key, versions: key.versions[:last]})
 }
 
 // Revision is the revision that the snapshot shows.
-func (s *Snapshot) Revision() Revision { return s.revision }
+func (s *Snapshot) Revision() Revision { return s.head.Revision }
 
 func (s *Snapshot) namespace(name NamespaceName) *Namespace {
 	n, _ := s.namespaces.Get(name.ID())

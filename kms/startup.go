@@ -2,9 +2,9 @@ package kms
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 
 	"github.com/keyholt/keyholt/hsm"
 )
@@ -25,17 +25,25 @@ func (s *Service) start(ctx context.Context) error {
 
 // makeDefaultNamespace creates the default namespace in a store that is new.
 func (s *Service) makeDefaultNamespace(ctx context.Context) error {
-	if s.snapshot.Load().revision != 0 {
+	if s.snapshot.Load().namespaces.Len() != 0 {
 		return nil
 	}
 	name, err := NewNamespaceName(DefaultNamespace)
 	if err != nil {
 		return err
 	}
-	return s.commit(ctx, s.newNamespace(name, systemPrincipal().Name))
+	create := s.newNamespace(name, systemPrincipal().Name)
+	_, err = s.commit(ctx, func(now *Snapshot) (*Change, error) {
+		if now.namespaces.Len() != 0 {
+			return nil, nil // another replica was first
+		}
+		return create(now)
+	})
+	return err
 }
 
 // resolveCreations removes what a crash left half made: no caller was ever told of it.
+// What another replica is making now is left to it: it holds the lock of the key.
 func (s *Service) resolveCreations(ctx context.Context) error {
 	var halfMade []*versionEntry
 	s.snapshot.Load().versions.Scan(func(_ string, v *versionEntry) bool {
@@ -45,6 +53,27 @@ func (s *Service) resolveCreations(ctx context.Context) error {
 		return true
 	})
 	for _, v := range halfMade {
+		unlock, free, err := s.tryLockStore(ctx, "key/"+v.Name.Key().String())
+		if err != nil {
+			return err
+		}
+		if !free {
+			continue
+		}
+		err = s.resolveCreation(ctx, v)
+		unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) resolveCreation(ctx context.Context, v *versionEntry) error {
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
+	if now := s.snapshot.Load().versionByUID(v.UID); now != nil && now.State == StateCreating {
 		s.log.WarnContext(ctx, "removing a key version whose creation was interrupted",
 			slog.String("key_version", v.Name.String()), slog.String("uid", v.UID.String()))
 		if err := s.undoCreation(ctx, v); err != nil {
@@ -67,32 +96,82 @@ func (s *Service) compareObjects(ctx context.Context) error {
 		byUID[objects[i].UID] = &objects[i]
 	}
 	now := s.snapshot.Load()
+	var odd []*versionEntry
 	now.versions.Scan(func(_ string, v *versionEntry) bool {
-		s.compareObject(ctx, v, byUID[v.UID])
+		if s.lookAt(v, byUID[v.UID]) != fitting {
+			odd = append(odd, v)
+		}
 		return true
 	})
-	s.reportOrphans(ctx, now, objects)
+	for _, v := range odd {
+		if err := s.compareObject(ctx, v); err != nil {
+			return err
+		}
+	}
+	return s.reportOrphans(ctx, objects)
+}
+
+// compareObject looks at a version and its object again, while no other replica changes
+// its state, and reports or mends what does not fit.
+func (s *Service) compareObject(ctx context.Context, v *versionEntry) error {
+	unlock, err := s.lockStore(ctx, "version/"+v.Name.String())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
+	if v = s.snapshot.Load().versionByUID(v.UID); v == nil {
+		return nil
+	}
+	var object *hsm.Object
+	switch found, err := s.token.Key(ctx, v.UID); {
+	case err == nil:
+		object = &found
+	case !errors.Is(err, hsm.ErrKeyNotFound):
+		return tokenError(err, "look up a key")
+	}
+	switch why := s.lookAt(v, object); why {
+	case fitting:
+	case stillOn:
+		s.switchOffAtStart(ctx, v)
+	default:
+		s.reportVersion(ctx, v, why)
+	}
 	return nil
 }
 
-func (s *Service) compareObject(ctx context.Context, v *versionEntry, object *hsm.Object) {
-	why := ""
+// What lookAt finds, when it is no fault.
+const (
+	fitting = ""
+	stillOn = "its token object is on although it may not be used"
+)
+
+// lookAt says what does not fit between a version and its token object; nil: there is none.
+func (s *Service) lookAt(v *versionEntry, object *hsm.Object) string {
 	switch {
+	case v.State == StateCreating, (v.State == StateDestroyed || v.destroying()) && object == nil:
+		return fitting
+	case v.State == StateDestroyed:
+		return "it is DESTROYED, but the token holds an object of its UID"
 	case object == nil:
-		why = "its object is missing from the token"
+		return "its object is missing from the token"
 	case object.Spec != v.profile.keySpec():
-		why = "its token object is not of the kind that was made for it"
+		return "its token object is not of the kind that was made for it"
 	case object.Extractable || !object.Sensitive:
-		why = "its token object can be extracted"
+		return "its token object can be extracted"
 	case v.State.usable() && !object.Usable && s.token.Info().UsageSwitch:
-		why = "its token object was switched off behind the service's back, or the store was put back to a state from before " +
+		return "its token object was switched off behind the service's back, or the store was put back to a state from before " +
 			"a revocation: enable the version again only if the audit log shows neither"
 	case !v.State.usable() && object.Usable:
-		s.switchOffAtStart(ctx, v)
+		return stillOn
+	default:
+		return fitting
 	}
-	if why == "" {
-		return
-	}
+}
+
+func (s *Service) reportVersion(ctx context.Context, v *versionEntry, why string) {
 	v.live.fail(why)
 	s.startup = append(s.startup, Finding{
 		Area: "keys", Check: v.Name.String(), Severity: SeverityError,
@@ -115,22 +194,24 @@ func (s *Service) switchOffAtStart(ctx context.Context, v *versionEntry) {
 	}
 }
 
-// reportOrphans tells of objects that this store has labelled and that no row names.
-func (s *Service) reportOrphans(ctx context.Context, now *Snapshot, objects []hsm.Object) {
-	prefix := "keyholt:" + s.store.ID() + ":"
-	for i := range objects {
-		o := &objects[i]
-		if !strings.HasPrefix(o.Label, prefix) || now.versionByUID(o.UID) != nil || o.UID.String() == s.sealer.KeyID() {
-			continue
-		}
+// reportOrphans tells of those among the token's objects that this store has labelled and
+// that no row names.
+func (s *Service) reportOrphans(ctx context.Context, objects []hsm.Object) error {
+	orphans, err := s.orphansAmong(ctx, objects)
+	if err != nil {
+		return err
+	}
+	for _, o := range orphans {
 		s.startup = append(s.startup, Finding{
 			Area: "token", Check: "orphan", Severity: SeverityWarning,
 			Detail: fmt.Sprintf("the token holds object %s (%s) of this store that no key version names", o.UID, o.Label),
-			Remedy: "if the store was restored from a backup, what the object protects cannot be opened without its row",
+			Remedy: "if the store was restored from a backup, what the object protects cannot be opened without its row; " +
+				"else kmsctl hsm orphans --delete removes it",
 		})
 		s.log.WarnContext(ctx, "the token holds an object of this store that no key version names",
 			slog.String("uid", o.UID.String()), slog.String("label", o.Label))
 	}
+	return nil
 }
 
 // systemPrincipal is the service itself, in rows and records of what it does unasked.

@@ -1,5 +1,7 @@
 package kms
 
+import "slices"
+
 // State is the state of a key version.
 type State uint8
 
@@ -13,32 +15,79 @@ const (
 	StateDisabled State = 3
 	// StateRevoked: the version can never be used again.
 	StateRevoked State = 4
+	// StateRewrapOnly: the version is under suspicion. What it protects can be rewrapped
+	// under another version, inside the service; no plaintext comes out.
+	StateRewrapOnly State = 5
+	// StateDestroyScheduled: the token object is to be destroyed at the version's
+	// DestroyTime; until then the version can be restored.
+	StateDestroyScheduled State = 6
+	// StateDestroyed: the token object is gone; the row stays.
+	StateDestroyed State = 7
 )
 
 // use is what a request wants of a key version.
 type use uint8
 
 const (
-	useSeal use = 1 // make new ciphertext
-	useOpen use = 2 // get plaintext out
+	useSeal   use = 1 << iota // make new ciphertext
+	useOpen                   // get plaintext out
+	useRewrap                 // make other ciphertext of the plaintext, which stays inside
 )
 
 // stateRule is one row of the table of states: what a version in the state may be
-// used for, which error says so if not, and which states it may pass into.
+// used for, which error says so if not, and which actions lead where.
 type stateRule struct {
 	name     string
-	seal     bool
-	open     bool
-	refusal  error
-	leavesTo []State
+	uses     use
+	refusal  error // of the uses that are not allowed; nil: all are
+	leavesBy map[Action][]State
 }
 
-// states is the table that decides. No path leads from REVOKED to any use.
+// states is the table that decides. No path leads from REVOKED to any use: it leaves to
+// DESTROY_SCHEDULED only, and a version that came from REVOKED is restored to REVOKED.
 var states = map[State]stateRule{
-	StateCreating: {name: "CREATING", refusal: ErrVersionCreating, leavesTo: []State{StateEnabled}},
-	StateEnabled:  {name: "ENABLED", seal: true, open: true, leavesTo: []State{StateDisabled, StateRevoked}},
-	StateDisabled: {name: "DISABLED", refusal: ErrVersionDisabled, leavesTo: []State{StateEnabled, StateRevoked}},
-	StateRevoked:  {name: "REVOKED", refusal: ErrVersionRevoked},
+	StateCreating: {
+		name: "CREATING", refusal: ErrVersionCreating,
+		leavesBy: map[Action][]State{ActionCreateKey: {StateEnabled}, ActionRotateKey: {StateEnabled}},
+	},
+	StateEnabled: {
+		name: "ENABLED", uses: useSeal | useOpen | useRewrap,
+		leavesBy: map[Action][]State{
+			ActionRestrictVersion: {StateRewrapOnly},
+			ActionDisableVersion:  {StateDisabled},
+			ActionRevokeVersion:   {StateRevoked},
+			ActionScheduleVersion: {StateDestroyScheduled},
+		},
+	},
+	StateRewrapOnly: {
+		name: "REWRAP_ONLY", uses: useRewrap, refusal: ErrVersionRewrapOnly,
+		leavesBy: map[Action][]State{
+			ActionEnableVersion:  {StateEnabled},
+			ActionDisableVersion: {StateDisabled},
+			ActionRevokeVersion:  {StateRevoked},
+		},
+	},
+	StateDisabled: {
+		name: "DISABLED", refusal: ErrVersionDisabled,
+		leavesBy: map[Action][]State{
+			ActionEnableVersion:   {StateEnabled},
+			ActionRestrictVersion: {StateRewrapOnly},
+			ActionRevokeVersion:   {StateRevoked},
+			ActionScheduleVersion: {StateDestroyScheduled},
+		},
+	},
+	StateRevoked: {
+		name: "REVOKED", refusal: ErrVersionRevoked,
+		leavesBy: map[Action][]State{ActionScheduleVersion: {StateDestroyScheduled}},
+	},
+	StateDestroyScheduled: {
+		name: "DESTROY_SCHEDULED", refusal: ErrVersionDestroyScheduled,
+		leavesBy: map[Action][]State{
+			ActionRestoreVersion: {StateDisabled, StateRevoked}, // which, the row says
+			ActionDestroyVersion: {StateDestroyed},
+		},
+	},
+	StateDestroyed: {name: "DESTROYED", refusal: ErrVersionDestroyed},
 }
 
 // String returns the state's name, as ENABLED.
@@ -51,20 +100,21 @@ func (s State) String() string {
 
 // usable reports whether a version in the state can be used for anything, and so
 // whether the usage attributes of its token object should be on.
-func (s State) usable() bool { return states[s].seal || states[s].open }
+func (s State) usable() bool { return states[s].uses != 0 }
 
 // allows reports whether a version in the state may be used for u.
-func (s State) allows(u use) bool {
-	rule := states[s]
-	return u == useSeal && rule.seal || u == useOpen && rule.open
+func (s State) allows(u use) bool { return states[s].uses&u == u }
+
+// leadsTo reports whether the action takes a version from s to next.
+func (s State) leadsTo(a Action, next State) bool {
+	return slices.Contains(states[s].leavesBy[a], next)
 }
 
-// canBecome reports whether the table has a transition from s to next.
-func (s State) canBecome(next State) bool {
-	for _, to := range states[s].leavesTo {
-		if to == next {
-			return true
-		}
+// restoredTo is the state in which a version is restored that was scheduled for
+// destruction in state s.
+func (s State) restoredTo() State {
+	if s == StateRevoked {
+		return StateRevoked
 	}
-	return false
+	return StateDisabled
 }

@@ -5,42 +5,80 @@ import (
 	"testing"
 )
 
-var allStates = []State{StateCreating, StateEnabled, StateDisabled, StateRevoked}
+var allStates = []State{
+	StateCreating, StateEnabled, StateDisabled, StateRevoked, StateRewrapOnly, StateDestroyScheduled, StateDestroyed,
+}
 
-// No path leads from REVOKED to a use, and every state that refuses says why.
+// From REVOKED no sequence of actions leads to a use: what a version is restored to
+// depends on where it was scheduled from, so the walk carries that along.
+func TestNoPathFromRevokedToAUse(t *testing.T) {
+	t.Parallel()
+	type place struct {
+		state, restoreTo State
+	}
+	reach := map[place]bool{{state: StateRevoked}: true}
+	for grown := true; grown; {
+		grown = false
+		for at := range reach {
+			for action, leads := range states[at.state].leavesBy {
+				for _, next := range leads {
+					if action == ActionRestoreVersion && next != at.restoreTo {
+						continue
+					}
+					to := place{state: next}
+					if next == StateDestroyScheduled {
+						to.restoreTo = at.state.restoredTo()
+					}
+					grown = grown || !reach[to]
+					reach[to] = true
+				}
+			}
+		}
+	}
+	for at := range reach {
+		if at.state.usable() {
+			t.Errorf("from REVOKED one gets to %s, which can be used", at.state)
+		}
+	}
+	if len(reach) != 3 {
+		t.Errorf("from REVOKED one gets to %d states: %v", len(reach), reach)
+	}
+}
+
+// The table holds what the documentation says, and every state that refuses says why.
 func TestTableOfStates(t *testing.T) {
 	t.Parallel()
 	if len(states) != len(allStates) {
 		t.Fatalf("the table has %d states", len(states))
 	}
-	reach := map[State]bool{StateRevoked: true}
-	for grown := true; grown; {
-		grown = false
-		for s := range reach {
-			for _, next := range states[s].leavesTo {
-				grown = grown || !reach[next]
-				reach[next] = true
-			}
-		}
-	}
-	for s := range reach {
-		if s.usable() {
-			t.Errorf("from REVOKED one gets to %s, which can be used", s)
-		}
-	}
+	uses := map[State]use{StateEnabled: useSeal | useOpen | useRewrap, StateRewrapOnly: useRewrap}
 	for _, s := range allStates {
 		rule := states[s]
-		if (rule.refusal == nil) != (rule.seal && rule.open) {
+		if rule.uses != uses[s] {
+			t.Errorf("%s: uses %b", s, rule.uses)
+		}
+		if (rule.refusal == nil) != (rule.uses == useSeal|useOpen|useRewrap) {
 			t.Errorf("%s: refusal %v", s, rule.refusal)
 		}
-		for _, next := range allStates {
-			if s.canBecome(next) != slices.Contains(rule.leavesTo, next) {
-				t.Errorf("%s to %s", s, next)
+		if rule.name == "" || s.String() != rule.name {
+			t.Errorf("state %d has the name %q", s, rule.name)
+		}
+		for action, leads := range rule.leavesBy {
+			if _, known := actions[action]; !known || slices.Contains(leads, StateCreating) {
+				t.Errorf("%s by %s leads to %v", s, action, leads)
+			}
+			for _, next := range leads {
+				if !s.leadsTo(action, next) {
+					t.Errorf("%s does not lead from %s to %s", action, s, next)
+				}
 			}
 		}
-		if s.canBecome(StateCreating) {
-			t.Errorf("%s can become CREATING", s)
+		if s.leadsTo(ActionEncrypt, StateEnabled) {
+			t.Errorf("a use leads from %s to another state", s)
 		}
+	}
+	if len(states[StateDestroyed].leavesBy) != 0 {
+		t.Error("something leads out of DESTROYED")
 	}
 }
 
@@ -56,17 +94,21 @@ func TestSnapshotsDoNotChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	empty := newSnapshot()
-	first := empty.apply(&Change{
+	// change applies a change as if it had been committed at a revision.
+	change := func(to *Snapshot, revision Revision, c *Change) *Snapshot {
+		return to.apply(c.delta(Head{Revision: revision}))
+	}
+	first := change(empty, 1, &Change{
 		Namespaces: []*Namespace{{Name: namespace}},
 		Keys:       []*Key{{Name: name, Profile: ProfileDerived, Primary: 1}},
 		Versions:   []*Version{{Name: name.Version(1), UID: [16]byte{1}, State: StateEnabled}},
-	}, 1)
-	second := first.apply(&Change{
+	})
+	second := change(first, 2, &Change{
 		Keys:     []*Key{{Name: name, Profile: ProfileDerived, Primary: 2}},
 		Versions: []*Version{{Name: name.Version(2), UID: [16]byte{2}, State: StateEnabled}},
-	}, 2)
-	third := second.apply(&Change{Versions: []*Version{{Name: name.Version(1), UID: [16]byte{1}, State: StateRevoked}}}, 3)
-	fourth := second.apply(&Change{RemoveVersions: []*Version{{Name: name.Version(2), UID: [16]byte{2}}}}, 3)
+	})
+	third := change(second, 3, &Change{Versions: []*Version{{Name: name.Version(1), UID: [16]byte{1}, State: StateRevoked}}})
+	fourth := change(second, 3, &Change{RemoveVersions: []*Version{{Name: name.Version(2), UID: [16]byte{2}}}})
 
 	for _, test := range []struct {
 		name      string

@@ -52,7 +52,7 @@ func TestStrictLimit(t *testing.T) {
 	} else {
 		wantError(t, err, kms.ErrEncryptionLimit, "Encrypt beyond the limit")
 	}
-	if _, err := w.service.RotateKey(t.Context(), admin, name, ""); err != nil {
+	if _, err := w.service.RotateKey(t.Context(), admin, &kms.RotateKeyRequest{Name: name}); err != nil {
 		t.Fatal(err)
 	}
 	if made, _ := generate(10); made != 10 {

@@ -11,7 +11,7 @@ import (
 // strictCipher is the STRICT profile: each item's AES-256-GCM runs inside the token.
 type strictCipher struct{ s *Service }
 
-func (c strictCipher) open(ctx context.Context, v *versionEntry, items []*item) error {
+func (c strictCipher) open(ctx context.Context, v *versionEntry, u use, items []*item) error {
 	if err := c.s.checkObject(ctx, v); err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (c strictCipher) open(ctx context.Context, v *versionEntry, items []*item) 
 		case errors.Is(err, hsm.ErrAuthentication):
 			it.err = decryptionFailed()
 		default:
-			it.err = c.s.explain(v, useOpen, tokenError(err, "decrypt"))
+			it.err = c.s.explain(v, u, tokenError(err, "decrypt"))
 		}
 	}
 	return nil

@@ -26,23 +26,11 @@ func newService(t testing.TB, token hsm.Token, administrators ...string) *kms.Se
 	t.Helper()
 	ctx := t.Context()
 	dir := t.TempDir()
-	database, err := keystore.Open(ctx, keystore.Config{Driver: "sqlite", DSN: filepath.Join(dir, "keyholt.db")})
+	store, err := keystore.OpenStore(ctx, keystore.Config{Driver: "sqlite", DSN: filepath.Join(dir, "keyholt.db")}, token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = database.Close() })
-	uid, made := database.SealKey()
-	sealer, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := database.ConfirmSealKey(ctx); err != nil {
-		t.Fatal(err)
-	}
-	store, err := database.Store(sealer)
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() { _ = store.Close() })
 	auditor, err := audit.OpenFile(audit.Config{
 		Path: filepath.Join(dir, "audit.jsonl"), Reason: wire.Reason, Logger: slog.New(slog.DiscardHandler),
 	})
@@ -51,7 +39,7 @@ func newService(t testing.TB, token hsm.Token, administrators ...string) *kms.Se
 	}
 	t.Cleanup(func() { _ = auditor.Close(context.Background()) })
 	service, err := kms.New(ctx, kms.Config{
-		Token: token, Store: store, Sealer: sealer, Authorizer: authz.LocalAdministrators{Names: administrators},
+		Token: token, Store: store, Authorizer: authz.LocalAdministrators{Names: administrators},
 		Auditor: auditor, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

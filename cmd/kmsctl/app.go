@@ -77,7 +77,7 @@ func (a *app) exit(cmd *cobra.Command, err error) int {
 func (a *app) addGlobalFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	a.settings.addFlags(flags)
-	flags.VarP(&a.output, "output", "o", "table, json or yaml")
+	flags.VarP(&a.output, "output", "o", "table, wide, json or yaml")
 	flags.DurationVar(&a.timeout, "timeout", client.DefaultTimeout, "how long each call to the service may take")
 	flags.BoolVarP(&a.yes, "yes", "y", false, "do not ask before a change that does harm")
 }

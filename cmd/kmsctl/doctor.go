@@ -92,6 +92,15 @@ func (d *examination) run(ctx context.Context) {
 // connection examines the way to the service. It reports whether there is one.
 func (d *examination) connection(ctx context.Context) bool {
 	profile := d.conn.Profile()
+	reached := false
+	for _, one := range profile.Each() {
+		reached = d.address(ctx, one) || reached
+	}
+	return reached
+}
+
+// address examines the way to one address.
+func (d *examination) address(ctx context.Context, profile client.Profile) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	state, err := probe(ctx, profile)

@@ -31,6 +31,7 @@ versions         1
 rotation period  720h0m0s
 created          TIME
 rotated          TIME
+next rotation    TIME
 labels           a=,team=pay
 `
 	if diff := cmp.Diff(want, withoutEtag(got)); diff != "" {

@@ -33,7 +33,7 @@ func createOut(path string, replace bool, stdout io.Writer) (*outFile, error) {
 	case err != nil:
 		return nil, err
 	case info.IsDir():
-		return nil, usagef("--out %s is a directory", path)
+		return nil, usagef("%s is a directory", path)
 	case !info.Mode().IsRegular():
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {

@@ -21,6 +21,7 @@ type outputFormat string
 
 const (
 	formatTable outputFormat = "table"
+	formatWide  outputFormat = "wide" // a table with all columns
 	formatJSON  outputFormat = "json"
 	formatYAML  outputFormat = "yaml"
 )
@@ -32,8 +33,8 @@ func (f *outputFormat) Type() string { return "format" }
 
 // Set is called by the flag's parser.
 func (f *outputFormat) Set(s string) error {
-	if !slices.Contains([]outputFormat{formatTable, formatJSON, formatYAML}, outputFormat(s)) {
-		return fmt.Errorf("want table, json or yaml")
+	if !slices.Contains([]outputFormat{formatTable, formatWide, formatJSON, formatYAML}, outputFormat(s)) {
+		return fmt.Errorf("want table, wide, json or yaml")
 	}
 	*f = outputFormat(s)
 	return nil
@@ -86,17 +87,17 @@ func showList[M proto.Message](a *app, list []M, row func(M) []column) error {
 		}
 		return a.encode(values)
 	}
-	return a.render(listTable(list, row))
+	return a.render(listTable(list, row, a.output == formatWide))
 }
 
 // listTable has a row for each of the list, and the columns that any of them has a value
-// for.
-func listTable[M proto.Message](list []M, row func(M) []column) table.Writer {
+// for; details only if it is to be wide.
+func listTable[M any](list []M, row func(M) []column, wide bool) table.Writer {
 	rows := make([][]column, len(list))
 	used := make(map[string]bool)
 	for i, m := range list {
 		for _, c := range row(m) {
-			if !c.detail {
+			if wide || !c.detail {
 				rows[i] = append(rows[i], c)
 				used[c.name] = used[c.name] || c.value != ""
 			}

@@ -58,6 +58,17 @@ func probe(ctx context.Context, p client.Profile) (*tls.ConnectionState, error) 
 	return &state, nil
 }
 
+// probeAll probes each address of a profile, and returns the one that cannot be reached
+// with the error; nil if all can.
+func probeAll(ctx context.Context, p client.Profile) (client.Profile, error) {
+	for _, one := range p.Each() {
+		if _, err := probe(ctx, one); err != nil {
+			return one, err
+		}
+	}
+	return p, nil
+}
+
 // startHint is what to do when nobody answers.
 const startHint = `is kmsd running? Start one with "kmsd dev", or set ` + profileVariable +
 	` to the profile of the service that is meant.`

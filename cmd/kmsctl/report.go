@@ -43,9 +43,15 @@ func (a *app) report(err error) {
 func (a *app) explain(err error) explanation {
 	err = wire.FromStatus(err)
 	var (
-		domain *kms.Error
-		items  *itemsError
+		domain  *kms.Error
+		items   *itemsError
+		advised *advisedError
 	)
+	if errors.As(err, &advised) {
+		x := a.explain(advised.err)
+		x.next = advised.next
+		return x
+	}
 	switch {
 	case errors.As(err, &items):
 		return explanation{cause: items.Error(), next: advice(items.last)}
@@ -73,6 +79,15 @@ func (a *app) explain(err error) explanation {
 		return explanation{cause: statusText(err)}
 	}
 }
+
+// advisedError is an error with better advice than its kind has in general.
+type advisedError struct {
+	err  error
+	next string
+}
+
+func (e *advisedError) Error() string { return e.err.Error() }
+func (e *advisedError) Unwrap() error { return e.err }
 
 // statusText is the message of a status without gRPC's framing, or the error's text.
 func statusText(err error) string {
@@ -117,12 +132,17 @@ var adviceTable = []struct {
 	{kms.ErrNoEnabledPrimary, `make one with "kmsctl rotate KEY", or enable the primary version with ` +
 		`"kmsctl enable KEY/VERSION".`},
 	{kms.ErrEncryptionLimit, `make a new version with "kmsctl rotate KEY".`},
-	{kms.ErrDataLoss, `rotate the key and rewrap what the version protects ("kmsctl datakey rewrap") first, ` +
+	{kms.ErrVersionRewrapOnly, `rewrap the data with "kmsctl rewrap", or enable the version with "kmsctl enable KEY/VERSION".`},
+	{kms.ErrVersionDestroyScheduled, `if it is still needed, restore it with "kmsctl restore KEY/VERSION", then enable it.`},
+	{kms.ErrStillSpreading, `the change is made. Repeat the command to wait on, with a longer --timeout if need be; it changes ` +
+		`nothing more. "kmsctl replicas" shows which replica is behind.`},
+	{kms.ErrDataLoss, `rotate the key and rewrap what the version protects ("kmsctl rewrap") first, ` +
 		`or give it up with --accept-data-loss.`},
 	{kms.ErrDecryptionFailed, `give exactly the --context of the encryption; if it is right, the input was changed.`},
 	{kms.ErrTokenUnavailable, doctorHint},
 	{kms.ErrStoreUnavailable, doctorHint},
 	{kms.ErrAuditUnavailable, doctorHint},
+	{kms.ErrLeaseLapsed, doctorHint},
 }
 
 const doctorHint = `examine the service with "kmsctl doctor"; it recovers by itself when the cause is gone.`
@@ -140,8 +160,8 @@ func advice(err error) string {
 func explainUnreachable(p client.Profile, err error, timeout time.Duration) explanation {
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, probeTimeout))
 	defer cancel()
-	if _, cause := probe(ctx, p); cause != nil {
-		return explainProbe(p, cause)
+	if one, cause := probeAll(ctx, p); cause != nil {
+		return explainProbe(one, cause)
 	}
 	return explanation{cause: statusText(err), next: "examine the service with \"kmsctl doctor\"."}
 }

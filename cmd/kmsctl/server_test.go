@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/authn"
@@ -24,6 +25,8 @@ type world struct {
 	dir     string
 	profile string
 	server  *grpcapi.Server
+	service *kms.Service
+	token   hsm.Token
 
 	terminal bool // every stream claims to be one
 }
@@ -36,26 +39,21 @@ func newWorld(t *testing.T) *world {
 // newWorldFor is newWorld with rights of the test's choice.
 func newWorldFor(t *testing.T, rights kms.Authorizer) *world {
 	t.Helper()
-	w := &world{T: t, dir: t.TempDir()}
 	token := hsmtest.NewMemory(hsmtest.MemoryConfig{}).Open()
+	w := &world{T: t, dir: t.TempDir(), token: token}
 	t.Cleanup(func() { w.must(token.Close()) })
 	ctx := t.Context()
-	database, err := keystore.Open(ctx, keystore.Config{Driver: "sqlite", DSN: w.file("keyholt.db")})
+	store, err := keystore.OpenStore(ctx, keystore.Config{Driver: "sqlite", DSN: w.file("keyholt.db")}, token)
 	w.must(err)
-	t.Cleanup(func() { w.must(database.Close()) })
-	uid, made := database.SealKey()
-	sealer, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made)
-	w.must(err)
-	w.must(database.ConfirmSealKey(ctx))
-	store, err := database.Store(sealer)
-	w.must(err)
+	t.Cleanup(func() { w.must(store.Close()) })
 	service, err := kms.New(ctx, kms.Config{
-		Token: token, Store: store, Sealer: sealer, Auditor: noAudit{},
+		Token: token, Store: store, Auditor: noAudit{},
 		Authorizer: rights,
 		Logger:     slog.New(slog.DiscardHandler),
 	})
 	w.must(err)
 	t.Cleanup(service.Close)
+	w.service = service
 	w.serve(service)
 	return w
 }

@@ -32,7 +32,7 @@ type setting struct {
 // settingsTable lists the fields.
 var settingsTable = []setting{
 	{
-		flag: "address", variable: "KEYHOLT_ADDRESS", usage: "unix:///path or host:port of the service",
+		flag: "address", variable: "KEYHOLT_ADDRESS", usage: "unix:///path or host:port of the service; of several replicas, all, with commas between",
 		of: func(p *client.Profile) *string { return &p.Address },
 	},
 	{

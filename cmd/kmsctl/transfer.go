@@ -126,15 +126,15 @@ func (r progressReader) Read(p []byte) (int, error) {
 }
 
 // progress is a bar on standard error, if a person sees it.
-func (a *app) progress(size int64, doing string) *progressbar.ProgressBar {
-	return progressbar.NewOptions64(size,
+func (a *app) progress(size int64, doing string, more ...progressbar.Option) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(size, append([]progressbar.Option{
 		progressbar.OptionSetWriter(a.stderr),
 		progressbar.OptionSetVisibility(a.terminal(a.stderr)),
 		progressbar.OptionSetDescription(doing),
 		progressbar.OptionShowBytes(true),
-		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionThrottle(100 * time.Millisecond),
 		progressbar.OptionSetPredictTime(size > 0),
 		progressbar.OptionSetSpinnerChangeInterval(0), // no goroutine of its own
 		progressbar.OptionClearOnFinish(),
-	)
+	}, more...)...)
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/keyholt/keyholt/kms"
 )
 
 // config is the configuration of the server. The yaml tags are the keys of the file;
@@ -15,6 +17,8 @@ type config struct {
 	Administrators []string       `yaml:"administrators"` // principal names of client certificates
 	HSM            hsmConfig      `yaml:"hsm"`
 	Store          storeConfig    `yaml:"store"`
+	Replica        replicaConfig  `yaml:"replica"`
+	Destruction    windowConfig   `yaml:"destruction"`
 	Audit          auditConfig    `yaml:"audit"`
 	Log            logConfig      `yaml:"log"`
 	Tracing        tracingConfig  `yaml:"tracing"`
@@ -49,9 +53,23 @@ type hsmConfig struct {
 	Coalesce                 bool   `yaml:"coalesce"`
 }
 
+// storeConfig: postgres has either of the last two.
 type storeConfig struct {
-	Driver string `yaml:"driver"`
-	DSN    string `yaml:"dsn"`
+	Driver  string `yaml:"driver"`
+	DSN     string `yaml:"dsn"`
+	DSNFile string `yaml:"dsn_file"` // with the DSN, which may hold a password
+}
+
+// replicaConfig says how this server takes its place beside others on the same store.
+type replicaConfig struct {
+	Name  string        `yaml:"name"` // empty: host name and process id
+	Lease time.Duration `yaml:"lease"`
+}
+
+// windowConfig bounds the window before a key version's token object is destroyed.
+type windowConfig struct {
+	Window    time.Duration `yaml:"window"`
+	MinWindow time.Duration `yaml:"min_window"`
 }
 
 type auditConfig struct {
@@ -85,28 +103,36 @@ const (
 	storeFile = "keyholt.db"
 	auditFile = "audit.jsonl"
 	lockFile  = "kmsd.lock"
+
+	// anchorFile remembers the newest revision of the store.
+	anchorFile = "anchor.json"
 )
 
 // The defaults of keys that are not in the file. hsm.sessions and hsm.max_block_bytes
 // have theirs in package pkcs11hsm.
 const (
 	driverSQLite        = "sqlite"
+	driverPostgres      = "postgres"
 	defaultMaxInFlight  = 1024
 	defaultDrainTimeout = 30 * time.Second
 	defaultSampleRatio  = 0.01 // of tens of thousands of requests a second enough
 	defaultAuditSync    = "200ms"
+	defaultWindow       = 30 * 24 * time.Hour
+	defaultMinWindow    = 24 * time.Hour
 )
 
 // defaultConfig is what a file that sets nothing stands for.
 func defaultConfig() config {
 	return config{
-		HSM:      hsmConfig{RequireAllowedMechanisms: true, Coalesce: true},
-		Store:    storeConfig{Driver: driverSQLite},
-		Audit:    auditConfig{Sync: defaultAuditSync},
-		Log:      logConfig{Level: "info", Format: "json"},
-		Tracing:  tracingConfig{SampleRatio: defaultSampleRatio},
-		Limits:   limitsConfig{MaxInFlight: defaultMaxInFlight},
-		Shutdown: shutdownConfig{DrainTimeout: defaultDrainTimeout},
+		HSM:         hsmConfig{RequireAllowedMechanisms: true, Coalesce: true},
+		Store:       storeConfig{Driver: driverSQLite},
+		Replica:     replicaConfig{Lease: kms.DefaultLease},
+		Destruction: windowConfig{Window: defaultWindow, MinWindow: defaultMinWindow},
+		Audit:       auditConfig{Sync: defaultAuditSync},
+		Log:         logConfig{Level: "info", Format: "json"},
+		Tracing:     tracingConfig{SampleRatio: defaultSampleRatio},
+		Limits:      limitsConfig{MaxInFlight: defaultMaxInFlight},
+		Shutdown:    shutdownConfig{DrainTimeout: defaultDrainTimeout},
 	}
 }
 
@@ -149,12 +175,19 @@ func readConfig(path string) (*config, *yamlFile, error) {
 // and fills in the defaults that are names in the data directory.
 func (c *config) resolve(dir string) {
 	if c.HSM.PINFile == "" {
-		c.HSM.PINFile = credentialPIN()
+		c.HSM.PINFile = credential("pin")
 	}
-	for _, name := range []*string{
+	names := []*string{
 		&c.DataDir, &c.Listen.Unix, &c.TLS.CertFile, &c.TLS.KeyFile, &c.TLS.ClientCAFile,
-		&c.HSM.Module, &c.HSM.PINFile, &c.Store.DSN, &c.Audit.File,
-	} {
+		&c.HSM.Module, &c.HSM.PINFile, &c.Store.DSNFile, &c.Audit.File,
+	}
+	switch {
+	case c.Store.Driver == driverSQLite:
+		names = append(names, &c.Store.DSN)
+	case c.Store.Driver == driverPostgres && c.Store.DSN == "" && c.Store.DSNFile == "":
+		c.Store.DSNFile = credential("dsn")
+	}
+	for _, name := range names {
 		if *name != "" && !filepath.IsAbs(*name) {
 			*name = filepath.Join(dir, *name)
 		}
@@ -164,7 +197,7 @@ func (c *config) resolve(dir string) {
 
 // inDataDir fills in the defaults that are names in the data directory.
 func (c *config) inDataDir() {
-	if c.Store.DSN == "" {
+	if c.Store.Driver == driverSQLite && c.Store.DSN == "" {
 		c.Store.DSN = filepath.Join(c.DataDir, storeFile)
 	}
 	if c.Audit.File == "" {

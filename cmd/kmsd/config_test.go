@@ -46,12 +46,14 @@ func TestConfigDefaults(t *testing.T) {
 			RequireAllowedMechanisms: true,
 			Coalesce:                 true,
 		},
-		Store:    storeConfig{Driver: "sqlite", DSN: filepath.Join(dir, "data", "keyholt.db")},
-		Audit:    auditConfig{File: filepath.Join(dir, "data", "audit.jsonl"), Sync: "200ms"},
-		Log:      logConfig{Level: "info", Format: "json"},
-		Tracing:  tracingConfig{SampleRatio: 0.01},
-		Limits:   limitsConfig{MaxInFlight: 1024},
-		Shutdown: shutdownConfig{DrainTimeout: 30 * time.Second},
+		Store:       storeConfig{Driver: "sqlite", DSN: filepath.Join(dir, "data", "keyholt.db")},
+		Replica:     replicaConfig{Lease: 5 * time.Second},
+		Destruction: windowConfig{Window: 30 * 24 * time.Hour, MinWindow: 24 * time.Hour},
+		Audit:       auditConfig{File: filepath.Join(dir, "data", "audit.jsonl"), Sync: "200ms"},
+		Log:         logConfig{Level: "info", Format: "json"},
+		Tracing:     tracingConfig{SampleRatio: 0.01},
+		Limits:      limitsConfig{MaxInFlight: 1024},
+		Shutdown:    shutdownConfig{DrainTimeout: 30 * time.Second},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -77,6 +79,8 @@ hsm:
   require_allowed_mechanisms: false
   coalesce: false
 store: {driver: sqlite, dsn: /store/keys.db}
+replica: {name: kms-1, lease: 2s}
+destruction: {window: 48h, min_window: 1h}
 audit: {file: /audit/log, sync: 100ms}
 log: {level: debug, format: text}
 tracing: {endpoint: "collector:4317", insecure: true, sample_ratio: 1}
@@ -96,20 +100,49 @@ shutdown: {drain_timeout: 1m30s}
 			Module: "/module.so", InitArgs: "configdir='sql:/nss'", TokenLabel: "keyholt", TokenSerial: "0123",
 			PINFile: "/pin", Sessions: 6, MaxBlockBytes: 4096,
 		},
-		Store:    storeConfig{Driver: "sqlite", DSN: "/store/keys.db"},
-		Audit:    auditConfig{File: "/audit/log", Sync: "100ms"},
-		Log:      logConfig{Level: "debug", Format: "text"},
-		Tracing:  tracingConfig{Endpoint: "collector:4317", Insecure: true, SampleRatio: 1},
-		Limits:   limitsConfig{MaxInFlight: 7},
-		Shutdown: shutdownConfig{DrainTimeout: 90 * time.Second},
+		Store:       storeConfig{Driver: "sqlite", DSN: "/store/keys.db"},
+		Replica:     replicaConfig{Name: "kms-1", Lease: 2 * time.Second},
+		Destruction: windowConfig{Window: 48 * time.Hour, MinWindow: time.Hour},
+		Audit:       auditConfig{File: "/audit/log", Sync: "100ms"},
+		Log:         logConfig{Level: "debug", Format: "text"},
+		Tracing:     tracingConfig{Endpoint: "collector:4317", Insecure: true, SampleRatio: 1},
+		Limits:      limitsConfig{MaxInFlight: 7},
+		Shutdown:    shutdownConfig{DrainTimeout: 90 * time.Second},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	for _, key := range everyKey(reflect.TypeFor[config](), "") {
-		if f.lines[key] == 0 {
+		if f.lines[key] == 0 && key != "store.dsn_file" { // which does not go with store.dsn
 			t.Errorf("this test does not set %s", key)
 		}
+	}
+}
+
+// TestConfigPostgres: the DSN is no path, and comes from one of three places.
+func TestConfigPostgres(t *testing.T) {
+	t.Setenv(credentialsEnv, "")
+	directory := t.TempDir()
+	for _, test := range []struct{ name, text, dsn, file string }{
+		{"dsn", "store: {driver: postgres, dsn: host=db dbname=keyholt}\n", "host=db dbname=keyholt", ""},
+		{"file", "store: {driver: postgres, dsn_file: /etc/keyholt/dsn}\n", "", "/etc/keyholt/dsn"},
+		{"credential", "store: {driver: postgres}\n", "", filepath.Join(directory, "dsn")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.name == "credential" {
+				if err := os.WriteFile(filepath.Join(directory, "dsn"), []byte("host=db"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				t.Setenv(credentialsEnv, directory)
+			}
+			c, _, err := loadConfig(writeConfig(t, minimal+test.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Store.DSN != test.dsn || c.Store.DSNFile != test.file {
+				t.Errorf("dsn %q, dsn_file %q, want %q, %q", c.Store.DSN, c.Store.DSNFile, test.dsn, test.file)
+			}
+		})
 	}
 }
 
@@ -144,7 +177,7 @@ func TestConfigProblems(t *testing.T) {
 			":4: hsm.module: is missing",
 		}},
 		{"unknown key", minimal + "color: red\n", []string{
-			":8: color: unknown key; the keys here are data_dir, listen, tls, administrators, hsm, store, audit, log, tracing, limits, shutdown",
+			":8: color: unknown key; the keys here are data_dir, listen, tls, administrators, hsm, store, replica, destruction, audit, log, tracing, limits, shutdown",
 		}},
 		{"unknown key in a section", minimal + "log:\n  lvl: info\n", []string{
 			":9: log.lvl: unknown key; the keys here are level, format",
@@ -184,7 +217,23 @@ func TestConfigProblems(t *testing.T) {
 		{"no YAML", "data_dir: a\n  b: c\n", []string{": line 2: mapping values are not allowed in this context"}},
 
 		{"driver", minimal + "store: {driver: mysql}\n", []string{
-			":8: store.driver: there is no driver \"mysql\"; the drivers are: sqlite",
+			":8: store.driver: there is no driver \"mysql\"; the drivers are: sqlite, postgres",
+		}},
+		{"no DSN", minimal + "store: {driver: postgres}\n", []string{
+			":8: store.dsn: is missing, as is store.dsn_file, and systemd hands over no credential named dsn",
+		}},
+		{"two DSNs", minimal + "store: {driver: postgres, dsn: host=db, dsn_file: f}\n", []string{
+			":8: store.dsn_file: store.dsn is set too; which is meant?",
+		}},
+		{"DSN file of sqlite", minimal + "store: {dsn_file: f}\n", []string{
+			":8: store.dsn_file: would be ignored: the DSN of sqlite is the path of a file; it goes into store.dsn",
+		}},
+		{"no DSN at all", minimal + "store: {driver: postgres, dsn: 'password=two words'}\n", []string{
+			":8: store.dsn: the store's dsn cannot be used: want postgres://USER@HOST/DATABASE?sslmode=verify-full, or words key=value",
+		}},
+		{"weak DSN", minimal + "store: {driver: postgres, dsn: 'host=db synchronous_commit=off'}\n", []string{
+			":8: store.dsn: the store's dsn has synchronous_commit=off, with which commits can be lost; " +
+				"remove it, or use on or remote_apply",
 		}},
 		{"sync", minimal + "audit: {sync: 2s}\n", []string{
 			":8: audit.sync: the sync interval 2s is not between 0 and 1s",
@@ -192,6 +241,10 @@ func TestConfigProblems(t *testing.T) {
 		{"log", minimal + "log: {level: loud, format: xml}\n", []string{
 			":8: log.level: \"loud\" is none of debug, info, warn, error",
 			":8: log.format: \"xml\" is neither json nor text",
+		}},
+		{"lease", minimal + "replica: {lease: 100ms}\n", []string{":8: replica.lease: want 500ms to 1m0s"}},
+		{"window", minimal + "destruction: {window: 1h}\n", []string{
+			":8: destruction.window: is less than destruction.min_window, 24h0m0s",
 		}},
 		{"limits", minimal + "limits: {max_in_flight: 0}\nshutdown: {drain_timeout: 0s}\n", []string{
 			":8: limits.max_in_flight: want at least 1",

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/audit"
 	"github.com/keyholt/keyholt/kms/authn"
 )
@@ -46,8 +47,15 @@ func (c *config) check(f *yamlFile) {
 	if n := c.HSM.MaxBlockBytes; n < 0 || n%hsm.BlockSize != 0 || n == hsm.BlockSize {
 		f.problem("hsm.max_block_bytes", "want a multiple of %d from %d up", hsm.BlockSize, 2*hsm.BlockSize)
 	}
-	if c.Store.Driver != driverSQLite {
-		f.problem("store.driver", "there is no driver %q; the drivers are: %s", c.Store.Driver, driverSQLite)
+	c.Store.check(f)
+	if l := c.Replica.Lease; l < kms.MinLease || l > kms.MaxLease {
+		f.problem("replica.lease", "want %s to %s", kms.MinLease, kms.MaxLease)
+	}
+	if c.Destruction.MinWindow <= 0 {
+		f.problem("destruction.min_window", "want more than 0s")
+	}
+	if c.Destruction.Window < c.Destruction.MinWindow {
+		f.problem("destruction.window", "is less than destruction.min_window, %s", c.Destruction.MinWindow)
 	}
 	if _, err := audit.ParseSync(c.Audit.Sync); err != nil {
 		f.problem("audit.sync", "%v", err)
@@ -172,8 +180,9 @@ func (c *config) verify(f *yamlFile) {
 		clear(pin)
 		return err
 	})
+	c.Store.verify(f)
 	for _, file := range []struct{ key, path string }{
-		{"store.dsn", c.Store.DSN}, {"audit.file", c.Audit.File}, {"listen.unix", c.Listen.Unix},
+		{"store.dsn", c.Store.sqlitePath()}, {"audit.file", c.Audit.File}, {"listen.unix", c.Listen.Unix},
 	} {
 		if f.lines[file.key] != 0 && filepath.Dir(file.path) != c.DataDir {
 			report(file.key, filepath.Dir(file.path), directory)

@@ -47,17 +47,27 @@ func TestExampleConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, f, err := loadConfig(writeConfig(t, regexp.MustCompile(`(?m)^( *)#(\S)`).ReplaceAllString(example, "$1$2")))
+	// store.dsn and store.dsn_file do not go together.
+	uncommented := regexp.MustCompile(`(?m)^( *)#(\S)`).ReplaceAllString(example, "$1$2")
+	all, f, err := loadConfig(writeConfig(t, regexp.MustCompile(`(?m)^ *dsn_file:.*$`).ReplaceAllString(uncommented, "")))
 	if err != nil {
 		t.Fatal(err)
 	}
+	uncommented = strings.Replace(uncommented, "driver: sqlite", "driver: postgres", 1)
+	postgres, file, err := loadConfig(writeConfig(t, regexp.MustCompile(`(?m)^ *dsn:.*$`).ReplaceAllString(uncommented, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if postgres.Store.DSNFile != "/etc/keyholt/dsn" {
+		t.Errorf("the DSN file of the example is %q", postgres.Store.DSNFile)
+	}
 	for _, key := range everyKey(reflect.TypeFor[config](), "") {
-		if f.lines[key] == 0 {
+		if f.lines[key] == 0 && file.lines[key] == 0 {
 			t.Errorf("deploy/kmsd.yaml does not have %s", key)
 		}
 	}
 	all.HSM.InitArgs, all.HSM.TokenSerial, all.Administrators = "", "", plain.Administrators // examples, not defaults
-	all.Listen.Metrics, all.Tracing.Endpoint = "", ""
+	all.Listen.Metrics, all.Tracing.Endpoint, all.Replica.Name = "", "", ""
 	if !reflect.DeepEqual(plain, all) {
 		t.Errorf("a default in deploy/kmsd.yaml is another one:\n%+v\n%+v", plain, all)
 	}

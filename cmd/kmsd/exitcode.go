@@ -10,6 +10,7 @@ import (
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/authn"
+	"github.com/keyholt/keyholt/kms/keystore"
 )
 
 // Errors of the program itself that have an exit code of their own.
@@ -61,8 +62,8 @@ func isSelfTest(err error) bool { return errors.As(err, new(*kms.SelfTestError))
 var exitTable = [...]exitCode{
 	{Code: 77, Name: "EX_NOPERM", Meaning: "the token refused the PIN, or the PIN is locked: it was tried once",
 		errs: []error{hsm.ErrPINIncorrect, hsm.ErrPINLocked}},
-	{Code: 76, Name: "EX_PROTOCOL", Meaning: "the metadata was tampered with",
-		errs: []error{kms.ErrTampered}},
+	{Code: 76, Name: "EX_PROTOCOL", Meaning: "the metadata was tampered with, or put back to an older state",
+		errs: []error{kms.ErrTampered, kms.ErrRolledBack, kms.ErrStoreWentBack}},
 	{Code: 75, Name: "EX_TEMPFAIL", Restart: true,
 		Meaning: "the data directory, the store, the audit log or a listen address is in use by another process",
 		errs:    []error{errInUse, kms.ErrStoreLocked, syscall.EADDRINUSE, syscall.EWOULDBLOCK}}, // a lock that is held
@@ -71,9 +72,10 @@ var exitTable = [...]exitCode{
 		errs:    []error{hsm.ErrModule, hsm.ErrTokenNotFound, hsm.ErrLoginLost, hsm.ErrUnavailable, kms.ErrTokenUnavailable}},
 	{Code: 70, Name: "EX_SOFTWARE", Meaning: "the self-test failed: the token computes something else than it should",
 		is: isSelfTest},
-	{Code: 78, Name: "EX_CONFIG", Meaning: "the configuration is wrong, or does not fit the token",
+	{Code: 78, Name: "EX_CONFIG", Meaning: "the configuration is wrong, or does not fit the token or the store",
 		errs: []error{
 			errConfiguration, authn.ErrTLSFile, hsm.ErrArgument, hsm.ErrUnsupported, kms.ErrTokenRefused, kms.ErrUnsupported,
+			keystore.ErrOlderSchema, keystore.ErrNewerSchema, keystore.ErrForeignDatabase,
 		}},
 	{Code: 74, Name: "EX_IOERR", Restart: true,
 		Meaning: "the data directory, the store or the audit log cannot be read or written",

@@ -10,6 +10,7 @@ import (
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/authn"
+	"github.com/keyholt/keyholt/kms/keystore"
 )
 
 func TestExitCodeOf(t *testing.T) {
@@ -28,12 +29,16 @@ func TestExitCodeOf(t *testing.T) {
 		{"self-test, token refuses", &kms.SelfTestError{Cause: &kms.Error{Sentinel: kms.ErrTokenRefused}}, 70},
 		{"self-test, token does not answer", &kms.SelfTestError{Cause: &kms.Error{Sentinel: kms.ErrTokenUnavailable}}, 69},
 		{"store", &kms.Error{Sentinel: kms.ErrStoreUnavailable}, 74},
+		{"store of another schema", &kms.Error{Sentinel: kms.ErrStoreUnavailable, Cause: keystore.ErrOlderSchema}, 78},
+		{"store of a later release", &kms.Error{Sentinel: kms.ErrStoreUnavailable, Cause: keystore.ErrNewerSchema}, 78},
+		{"another program's database", &kms.Error{Sentinel: kms.ErrStoreUnavailable, Cause: keystore.ErrForeignDatabase}, 78},
 		{"data directory", as(errStorage, os.ErrPermission), 74},
 		{"data directory locked", as(errInUse, errors.New("x")), 75},
 		{"store locked", &kms.Error{Sentinel: kms.ErrStoreLocked}, 75},
 		{"audit log locked", as(errStorage, fmt.Errorf("x: %w", syscall.EWOULDBLOCK)), 75},
 		{"address in use", fmt.Errorf("listen: %w", os.NewSyscallError("bind", syscall.EADDRINUSE)), 75},
 		{"tampered", &kms.Error{Sentinel: kms.ErrTampered}, 76},
+		{"older than an anchor", &kms.Error{Sentinel: kms.ErrRolledBack}, 76},
 		{"PIN incorrect", fmt.Errorf("login: %w", hsm.ErrPINIncorrect), 77},
 		{"PIN locked", hsm.ErrPINLocked, 77},
 		{"PIN incorrect at a later login", &kms.Error{Sentinel: kms.ErrTokenUnavailable, Cause: hsm.ErrPINIncorrect}, 77},

@@ -24,7 +24,7 @@ const (
 
 func hsmBenchCommand() *cobra.Command {
 	var (
-		flags    hsmFlags
+		flags    configFlags
 		duration time.Duration
 		sessions int
 	)

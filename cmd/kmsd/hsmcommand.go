@@ -32,26 +32,6 @@ func hsmCommand() *cobra.Command {
 	return command
 }
 
-// hsmFlags are the flags that the commands have in common.
-type hsmFlags struct {
-	path string
-	json bool
-}
-
-func (f *hsmFlags) addTo(command *cobra.Command) {
-	command.Flags().StringVar(&f.path, "config", "", "configuration `file` (required)")
-	command.Flags().BoolVar(&f.json, "json", false, "print JSON")
-}
-
-// load reads the configuration.
-func (f *hsmFlags) load(cmd *cobra.Command) (*config, error) {
-	if f.path == "" {
-		return nil, usageError("%s needs --config FILE", cmd.CommandPath())
-	}
-	c, _, err := loadConfig(f.path)
-	return c, err
-}
-
 // withToken opens the token, gives it to f with the log, which goes to standard error, and closes it.
 func withToken(ctx context.Context, c *config, f func(*pkcs11hsm.Token, *slog.Logger) error) (err error) {
 	log, err := newLogger(os.Stderr, c.Log)

@@ -14,7 +14,7 @@ import (
 )
 
 func hsmInfoCommand() *cobra.Command {
-	var flags hsmFlags
+	var flags configFlags
 	command := &cobra.Command{
 		Use:   "info --config FILE",
 		Short: "Say what the token is and can do",

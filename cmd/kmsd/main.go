@@ -70,7 +70,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.Flags().BoolVar(&showVersion, "version", false, "the same as the command version")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return as(errUsage, err) })
-	root.AddCommand(serveCommand(), configCommand(), devCommand(), hsmCommand(), versionCommand())
+	root.AddCommand(serveCommand(), configCommand(), devCommand(), hsmCommand(), migrateCommand(), versionCommand())
 	return root
 }
 

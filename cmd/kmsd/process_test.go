@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 	_ "modernc.org/sqlite" // for the command sql
 )
@@ -153,6 +154,19 @@ func cmdSQL(ts *testscript.TestScript, args []string) {
 	ts.Check(err)
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		ts.Fatalf("the statement changed %d rows (%v)", n, err)
+	}
+}
+
+func cmdPSQL(ts *testscript.TestScript, args []string) {
+	need(ts, args, "STATEMENT")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, ts.Getenv("DSN"))
+	ts.Check(err)
+	defer func() { ts.Check(conn.Close(ctx)) }()
+	for _, statement := range args {
+		_, err := conn.Exec(ctx, statement)
+		ts.Check(err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,8 @@ type hooks struct {
 	prepare func(context.Context) error // while only the data directory is locked
 	ready   func([]net.Listener) error  // when clients may connect
 	hangups <-chan os.Signal            // each makes the audit log open its file anew
+
+	acceptRollback string // reason to start with a store that was put back
 }
 
 // run is the server's life: each part is made in turn, the last serves until ctx ends,
@@ -63,11 +66,11 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	defer closing(&err, "the token", token.Close)
 	logToken(ctx, log, token)
 
-	database, store, sealer, err := openStore(ctx, c.Store, token)
+	store, err := openStore(ctx, c.Store, token)
 	if err != nil {
 		return err
 	}
-	defer closing(&err, "the store", database.Close)
+	defer closing(&err, "the store", store.Close)
 
 	auditLog, err := openAudit(c.Audit, log)
 	if err != nil {
@@ -80,17 +83,27 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	service, err := kms.New(ctx, kms.Config{
 		Token:      queued,
 		Store:      instruments.metrics.Store(store),
-		Sealer:     sealer,
 		Authorizer: authz.LocalAdministrators{UID: uint32(os.Geteuid()), Names: c.Administrators},
 		Auditor:    instruments.metrics.Auditor(auditLog),
 		Logger:     log,
 		Observer:   instruments.tracing.Observer(),
+		Replica:    kms.ReplicaConfig{Name: c.Replica.Name, Release: version(), Lease: c.Replica.Lease},
+		Destruction: kms.DestructionLimits{
+			Window: c.Destruction.Window, MinWindow: c.Destruction.MinWindow,
+		},
+		Anchors: []kms.Anchor{
+			keystore.OpenFileAnchor(filepath.Join(c.DataDir, anchorFile), store),
+			kms.NewTokenAnchor(queued, store.ID()),
+		},
+		AcceptRollback: h.acceptRollback,
 	})
 	if err != nil {
 		return err
 	}
 	defer service.Close()
 	instruments.metrics.Inventory(service.Inventory)
+	instruments.metrics.Schedule(service.Schedule)
+	instruments.metrics.Replica(service.ReplicaStatus)
 
 	server, err := newServer(ctx, c, service, instruments.serverOptions(), log)
 	if err != nil {
@@ -163,30 +176,13 @@ func logToken(ctx context.Context, log *slog.Logger, token *pkcs11hsm.Token) {
 	}
 }
 
-// openStore opens the store and the key that seals its rows. That key is made only for a
-// store that never had one.
-func openStore(
-	ctx context.Context, c storeConfig, token *pkcs11hsm.Token,
-) (_ *keystore.Database, _ *keystore.Store, _ *kms.Sealer, err error) {
-	database, err := keystore.Open(ctx, keystore.Config{Driver: c.Driver, DSN: c.DSN})
+// openStore opens the store with its seal key in the token.
+func openStore(ctx context.Context, c storeConfig, token *pkcs11hsm.Token) (*keystore.Store, error) {
+	where, err := c.keystore()
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			closing(&err, "the store", database.Close)
-		}
-	}()
-	uid, made := database.SealKey()
-	sealer, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	if err := database.ConfirmSealKey(ctx); err != nil {
-		return nil, nil, nil, err
-	}
-	store, err := database.Store(sealer)
-	return database, store, sealer, err
+	return keystore.OpenStore(ctx, where, token)
 }
 
 func openAudit(c auditConfig, log *slog.Logger) (*audit.File, error) {

@@ -3,16 +3,19 @@ package main
 import (
 	"errors"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	softhsmtest "github.com/keyholt/keyholt/softhsm-test"
 	"github.com/keyholt/keyholt/softhsm-test/latency"
+	"github.com/keyholt/keyholt/softhsm-test/pgtest"
 )
 
 // The scripts in testdata run this test binary as kmsd, on a SoftHSM2 token of their own.
@@ -31,6 +34,7 @@ func TestScripts(t *testing.T) {
 	for range cap(tokens) {
 		tokens <- softhsmtest.New(t)
 	}
+	database := pgtest.NewDatabase(t)
 	delaying, err := latency.Build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +47,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			setUpScript(env, <-tokens, <-tokens)
 			env.Setenv("DELAYING_MODULE", delaying)
-			return nil
+			return setUpDatabase(env, database)
 		},
 		Condition: func(condition string) (bool, error) {
 			if condition == "spy" {
@@ -75,6 +79,20 @@ func setUpScript(env *testscript.Env, token, other *softhsmtest.Token) {
 	}
 }
 
+// setUpDatabase tells a script of a PostgreSQL database, which is empty for the first that
+// uses it.
+func setUpDatabase(env *testscript.Env, dsn string) error {
+	address, err := url.Parse(dsn)
+	if err != nil {
+		return err
+	}
+	password, _ := address.User.Password()
+	env.Setenv("DSN", dsn)
+	env.Setenv("DSN_PASSWORD", password)
+	env.Setenv("DSN_WITHOUT_PASSWORD", strings.Replace(dsn, ":"+password+"@", "@", 1))
+	return nil
+}
+
 // spyModule is OpenSC's PKCS#11 module that logs calls on their way to another; empty if
 // it is not installed.
 func spyModule() string {
@@ -101,6 +119,8 @@ func scriptCommands() map[string]func(ts *testscript.TestScript, neg bool, args 
 		"count": cmdCount,
 		// sql FILE STATEMENT: change a SQLite database.
 		"sql": cmdSQL,
+		// psql STATEMENT...: change the PostgreSQL database.
+		"psql": cmdPSQL,
 		// certificates DIR NAME: make an authority, and certificates for the server NAME and the clients ops and other,
 		// with their profiles.
 		"certificates": cmdCertificates,

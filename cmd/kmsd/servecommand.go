@@ -13,7 +13,7 @@ import (
 )
 
 func serveCommand() *cobra.Command {
-	var path string
+	var path, acceptRollback string
 	command := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Run the server",
@@ -30,11 +30,17 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runUntilSignal(cmd.Context(), c, hooks{})
+			return runUntilSignal(cmd.Context(), c, hooks{acceptRollback: acceptRollback})
 		},
 	}
 	command.Flags().StringVar(&path, "config", "", "configuration `file` (required)")
+	acceptRollbackFlag(command, &acceptRollback)
 	return command
+}
+
+func acceptRollbackFlag(command *cobra.Command, reason *string) {
+	command.Flags().StringVar(reason, "accept-rollback", "",
+		"start with a store that was put back to an older state, for this `reason`")
 }
 
 // runUntilSignal runs the server until the process is told to end. What makes it fail is

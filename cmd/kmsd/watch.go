@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// watchInterval is how often the token is asked whether it answers.
-	watchInterval = 3 * time.Second
-	// watchTimeout is how long it has for an answer.
+	// watchInterval is how often the token is asked whether it answers, and the lease
+	// is looked at.
+	watchInterval = time.Second
+	// watchTimeout is how long the token has for an answer.
 	watchTimeout = 5 * time.Second
 )
 
@@ -22,7 +23,8 @@ type checker interface {
 
 var _ checker = (*kms.Service)(nil)
 
-// watcher reflects in the server's health whether the token answers.
+// watcher reflects in the server's health whether it can serve: whether the token answers
+// and the lease is valid.
 type watcher struct {
 	service    checker
 	setServing func(bool)
@@ -30,20 +32,20 @@ type watcher struct {
 	failing    bool
 }
 
-// look asks the token once. It logs changes only: a token that stays away is said once.
+// look asks once. It logs changes only: a token that stays away is said once.
 func (w *watcher) look(ctx context.Context) {
 	checkCtx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	err := w.service.Check(checkCtx)
 	if ctx.Err() != nil {
-		return // the end, not the token's failure
+		return // the end, not the service's failure
 	}
 	w.setServing(err == nil)
 	switch {
 	case err != nil && !w.failing:
-		w.log.ErrorContext(ctx, "the token does not answer; health is NOT_SERVING", slog.String("error", explain(err)))
+		w.log.ErrorContext(ctx, "nothing can be served now; health is NOT_SERVING", slog.String("error", explain(err)))
 	case err == nil && w.failing:
-		w.log.InfoContext(ctx, "the token answers again; health is SERVING")
+		w.log.InfoContext(ctx, "everything can be served again; health is SERVING")
 	}
 	w.failing = err != nil
 }

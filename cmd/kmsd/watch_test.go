@@ -56,7 +56,7 @@ func TestWatcher(t *testing.T) {
 	if want := []bool{true, false, false, true, true}; !slices.Equal(health, want) {
 		t.Errorf("health %v, want %v", health, want)
 	}
-	if lost, back := strings.Count(log.String(), "does not answer"), strings.Count(log.String(), "answers again"); lost != 1 || back != 1 {
+	if lost, back := strings.Count(log.String(), "nothing can be served"), strings.Count(log.String(), "can be served again"); lost != 1 || back != 1 {
 		t.Errorf("logged %d losses and %d returns, want one each:\n%s", lost, back, &log)
 	}
 	if !strings.Contains(log.String(), "DEVICE_REMOVED") {

@@ -16,6 +16,13 @@
 //	resource     string  resource name of what a control operation acted on
 //	reason       string  the reason that the caller gave
 //	context      object  the encryption context of the request
+//	revision     number  revision of the metadata under which the final check was made
+//	checked_ns   number  reading of CLOCK_BOOTTIME, in nanoseconds, on which the final check relied
+//	spread       object  how a change came to be known:
+//	  revision   * number  the revision of the change
+//	  acknowledged array   names of the replicas that had applied it when the call returned
+//	  expired      array   names of the replicas that held no lease by then
+//	  took_ms    * number  how long that took
 //	outcome    * string  "OK", or the reason constant of the error that refused the whole request
 //	items        array   what became of the items of the request, in order:
 //	  count    * number    so many consecutive items are alike

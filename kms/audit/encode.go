@@ -38,11 +38,46 @@ func (e *encoder) encode(event *kms.Event) {
 	if len(event.Context) > 0 {
 		e.context(event.Context)
 	}
+	if event.Revision != 0 {
+		e.name("revision")
+		e.line = strconv.AppendUint(e.line, uint64(event.Revision), 10)
+		e.name("checked_ns")
+		e.line = strconv.AppendInt(e.line, int64(event.CheckedAt), 10)
+	}
+	if event.Spread != nil {
+		e.spread(event.Spread)
+	}
 	e.member("outcome", e.outcome(event.Err))
 	if len(event.Items) > 0 {
 		e.items(event.Items)
 	}
 	e.line = append(e.line, "}\n"...)
+}
+
+func (e *encoder) spread(spread *kms.Spread) {
+	e.name("spread")
+	e.line = strconv.AppendUint(append(e.line, `{"revision":`...), uint64(spread.Revision), 10)
+	for _, list := range [...]struct {
+		name  string
+		names []string
+	}{{"acknowledged", spread.Acknowledged}, {"expired", spread.Expired}} {
+		if len(list.names) == 0 {
+			continue
+		}
+		e.name(list.name)
+		for i, name := range list.names {
+			if i == 0 {
+				e.line = append(e.line, '[')
+			} else {
+				e.line = append(e.line, ',')
+			}
+			e.line = appendString(e.line, name)
+		}
+		e.line = append(e.line, ']')
+	}
+	e.name("took_ms")
+	e.line = strconv.AppendInt(e.line, spread.Took.Milliseconds(), 10)
+	e.line = append(e.line, '}')
 }
 
 func (e *encoder) items(items []kms.ItemEvent) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/keyholt/keyholt/kms"
@@ -28,7 +29,13 @@ func TestGolden(t *testing.T) {
 	}
 	refused := controlEvent("quoted \" and \\,\nsecond line\x00\x7f\xff, Schlüssel 🔑")
 	refused.Err = errRefused
-	events := []*kms.Event{dataEvent(t), rewrap, refused, {Action: kms.ActionDiagnose, Principal: kms.Principal{Method: kms.MethodSystem}}, {}}
+	checked := dataEvent(t)
+	checked.Revision, checked.CheckedAt = 42, 12345678901*time.Nanosecond
+	changed := controlEvent("")
+	changed.Spread = &kms.Spread{Revision: 43, Acknowledged: []string{"a:1", "b\":2"}, Expired: []string{"c:3"}, Took: 1520 * time.Millisecond}
+	alone := controlEvent("")
+	alone.Spread = &kms.Spread{Revision: 44}
+	events := []*kms.Event{dataEvent(t), rewrap, refused, checked, changed, alone, {Action: kms.ActionDiagnose, Principal: kms.Principal{Method: kms.MethodSystem}}, {}}
 
 	var got strings.Builder
 	for _, event := range events {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/wire"
-	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
 )
 
 func (a api) CreateNamespace(ctx context.Context, _ kms.Principal, name kms.NamespaceName) (*kms.Namespace, error) {
@@ -38,9 +37,8 @@ func (a api) UpdateKey(ctx context.Context, _ kms.Principal, r *kms.UpdateKeyReq
 	return call(ctx, a.c.keys.UpdateKey, wire.EncodeUpdateKeyRequest(r), wire.DecodeKey)
 }
 
-func (a api) RotateKey(ctx context.Context, _ kms.Principal, name kms.KeyName, requestID string,
-) (*kms.RotateKeyResult, error) {
-	return call(ctx, a.c.keys.RotateKey, wire.EncodeRotateKeyRequest(name, requestID), wire.DecodeRotateKeyResponse)
+func (a api) RotateKey(ctx context.Context, _ kms.Principal, r *kms.RotateKeyRequest) (*kms.RotateKeyResult, error) {
+	return call(ctx, a.c.keys.RotateKey, wire.EncodeRotateKeyRequest(r), wire.DecodeRotateKeyResponse)
 }
 
 func (a api) GetKeyVersion(ctx context.Context, _ kms.Principal, name kms.VersionName) (*kms.VersionInfo, error) {
@@ -70,10 +68,20 @@ func (a api) RevokeKeyVersion(ctx context.Context, _ kms.Principal, r *kms.Revok
 		wire.DecodeRevokeKeyVersionResponse)
 }
 
-func (a api) Diagnose(ctx context.Context, _ kms.Principal) ([]kms.Finding, error) {
-	response, err := a.c.system.Diagnose(ctx, &kmsv1.DiagnoseRequest{})
-	if err != nil {
-		return nil, wire.FromStatus(err)
-	}
-	return wire.DecodeDiagnoseResponse(response).Findings, nil
+func (a api) RestrictKeyVersion(ctx context.Context, _ kms.Principal, name kms.VersionName, reason string,
+) (*kms.StateChange, error) {
+	return call(ctx, a.c.keys.RestrictKeyVersion, wire.EncodeRestrictKeyVersionRequest(name, reason),
+		wire.DecodeRestrictKeyVersionResponse)
+}
+
+func (a api) ScheduleKeyVersionDestruction(ctx context.Context, _ kms.Principal, r *kms.DestructionRequest,
+) (*kms.StateChange, error) {
+	return call(ctx, a.c.keys.ScheduleKeyVersionDestruction, wire.EncodeScheduleKeyVersionDestructionRequest(r),
+		wire.DecodeScheduleKeyVersionDestructionResponse)
+}
+
+func (a api) RestoreKeyVersion(ctx context.Context, _ kms.Principal, name kms.VersionName, reason string,
+) (*kms.StateChange, error) {
+	return call(ctx, a.c.keys.RestoreKeyVersion, wire.EncodeRestoreKeyVersionRequest(name, reason),
+		wire.DecodeRestoreKeyVersionResponse)
 }

@@ -105,3 +105,70 @@ func TestBalancingByHealth(t *testing.T) {
 	second.setServing(healthv1.HealthCheckResponse_NOT_SERVING)
 	callUntil("only the first is called", only(first, second))
 }
+
+// Of the replicas that a profile lists, one that refuses calls because its lease has lapsed
+// is passed over, even before its health service says so.
+func TestAnotherReplicaIsTried(t *testing.T) {
+	first, firstAddress := startReplica(t)
+	second, secondAddress := startReplica(t)
+	dir := t.TempDir()
+	newAuthority(t, filepath.Join(dir, "ca.pem")).issue(t, filepath.Join(dir, "client"), "orders")
+	c, err := Dial(t.Context(), Profile{
+		Address: firstAddress.Addr + ", " + secondAddress.Addr, CAFile: filepath.Join(dir, "ca.pem"),
+		CertFile: filepath.Join(dir, "client.pem"), KeyFile: filepath.Join(dir, "client.key"),
+	}, WithDialOptions(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	get := func() {
+		t.Helper()
+		if _, err := c.Keys().GetKey(ctx, &kmsv1.GetKeyRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for first.count() == 0 || second.count() == 0 { // until both are connected
+		get()
+	}
+	first.mu.Lock()
+	first.down = 1 << 30
+	first.mu.Unlock()
+	had, served := first.count(), second.count()
+	for range 20 {
+		get()
+	}
+	if first.count() == had || second.count() != served+20 {
+		t.Errorf("the first was called %d times, the second %d times, want some and 20",
+			first.count()-had, second.count()-served)
+	}
+}
+
+// Several unix sockets are a list as well, and one that is not there is no obstacle.
+func TestListOfSockets(t *testing.T) {
+	s := &keyServer{}
+	dir := t.TempDir()
+	serve(t, "unix", filepath.Join(dir, "b"), s)
+	c, err := Dial(t.Context(), Profile{Address: "unix://" + filepath.Join(dir, "a") + ",unix://" + filepath.Join(dir, "b")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for range 10 {
+		if _, err := c.Keys().GetKey(t.Context(), &kmsv1.GetKeyRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.calls != 10 {
+		t.Errorf("%d calls arrived, want 10", s.calls)
+	}
+}

@@ -105,17 +105,11 @@ func startService(t testing.TB, path string, authorizer kms.Authorizer) *kms.Ser
 	ctx := t.Context()
 	token := hsmtest.NewMemory(hsmtest.MemoryConfig{}).Open()
 	t.Cleanup(func() { must(t, token.Close()) })
-	database, err := keystore.Open(ctx, keystore.Config{Driver: "sqlite", DSN: path})
+	store, err := keystore.OpenStore(ctx, keystore.Config{Driver: "sqlite", DSN: path}, token)
 	must(t, err)
-	t.Cleanup(func() { must(t, database.Close()) })
-	uid, made := database.SealKey()
-	sealer, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made)
-	must(t, err)
-	must(t, database.ConfirmSealKey(ctx))
-	store, err := database.Store(sealer)
-	must(t, err)
+	t.Cleanup(func() { must(t, store.Close()) })
 	service, err := kms.New(ctx, kms.Config{
-		Token: token, Store: store, Sealer: sealer, Authorizer: authorizer, Auditor: noAudit{},
+		Token: token, Store: store, Authorizer: authorizer, Auditor: noAudit{},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	must(t, err)

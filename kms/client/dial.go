@@ -70,8 +70,9 @@ func WithDialOptions(opts ...grpc.DialOption) Option {
 // certificate.
 //
 // Calls that may be repeated safely are, up to four times within about a second, when
-// the service is unavailable. If the name of a dns target has several addresses, calls
-// go in turn to those whose health service says that they are serving.
+// the service is unavailable: each time by another replica, if there are several. Of
+// several addresses, of the profile or of the name of a dns target, calls go in turn to
+// those whose health service says that they are serving.
 func Dial(ctx context.Context, p Profile, opts ...Option) (*Client, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -103,7 +104,9 @@ func Dial(ctx context.Context, p Profile, opts ...Option) (*Client, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithChainUnaryInterceptor(withDeadline(o.timeout), withRequestID),
 	}, o.dial...)
-	conn, err := grpc.NewClient(p.Address, dial...)
+	target, resolvers := p.target()
+	dial = append(dial, resolvers...)
+	conn, err := grpc.NewClient(target, dial...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: address %q: %v", ErrProfile, p.Address, err)
 	}
@@ -188,7 +191,7 @@ func (p *Profile) ClientCertificate() (*tls.Certificate, error) {
 // serviceConfig is gRPC's: which calls may be repeated, and how servers are chosen.
 func (p *Profile) serviceConfig() string {
 	health := ""
-	if strings.HasPrefix(p.Address, dnsScheme) {
+	if strings.HasPrefix(p.Address, dnsScheme) || len(p.Each()) > 1 {
 		health = `"healthCheckConfig": {"serviceName": "` + kmsv1.CryptoService_ServiceDesc.ServiceName + `"},`
 	}
 	return `{` + health + `"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [` + retryConfig() + `]}`

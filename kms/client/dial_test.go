@@ -240,6 +240,17 @@ func TestDialTLS(t *testing.T) {
 		t.Errorf("server of another name: %v", err)
 	}
 
+	// In a list each server is held to its own name.
+	other = profile
+	other.Address = "127.0.0.1:1," + profile.Address // nobody listens at the first
+	if err := get(other); err != nil {
+		t.Errorf("a list: %v", err)
+	}
+	other.ServerName = "kms.example.com"
+	if err := get(other); status.Code(err) != codes.Unavailable {
+		t.Errorf("a list with a server of another name: %v", err)
+	}
+
 	for name, spoil := range map[string]func(*Profile){
 		"no CA file":         func(p *Profile) { p.CAFile = filepath.Join(dir, "none") },
 		"CA file of rubbish": func(p *Profile) { p.CAFile = p.KeyFile },

@@ -20,17 +20,21 @@ const maxSocketPath = 103
 // Profile says where the service is, and with which credentials to go there. As a
 // file it is YAML:
 //
-//	address: kms.example.com:7443   # or dns:///kms.example.com:7443, or unix:///run/keyholt/kmsd.sock
+//	address: kms.example.com:7443   # or dns:///kms.example.com:7443, or unix:///run/keyholt/kmsd.sock, or several
 //	ca_file: ca.pem                 # who signed the server's certificate; default: the system's roots
 //	cert_file: client.pem           # the client's certificate chain
 //	key_file: client.key            # its private key
 //	server_name: kms.example.com    # name in the server's certificate; default: the address's host
 //	namespace: default              # for names that do not say one
 //
+// Replicas of one service may be named all, as "a.example.com:7443,b.example.com:7443":
+// either all TCP or all unix sockets. A target of the dns scheme stands alone.
+//
 // A TCP address needs cert_file and key_file. A unix socket takes none of the TLS
 // fields: there the server asks the kernel who the caller is.
 type Profile struct {
-	// Address is host:port, a gRPC target of the dns scheme, or unix:///path.
+	// Address is host:port, a gRPC target of the dns scheme, or unix:///path; or several
+	// of the first or of the last, with commas between.
 	Address string `yaml:"address,omitempty"`
 	// CAFile holds PEM certificates that the server's chain must end at.
 	CAFile string `yaml:"ca_file,omitempty"`
@@ -56,14 +60,41 @@ func (p *Profile) Validate() error {
 	if p.Address == "" {
 		return fmt.Errorf("%w: address is missing", ErrProfile)
 	}
+	all := p.Each() // one kind of address only: the credentials of the one mean nothing to the other
+	for i := range all {
+		if err := all[i].validateAddress(); err != nil {
+			return err
+		}
+		if len(all) > 1 && strings.HasPrefix(all[i].Address, dnsScheme) {
+			return fmt.Errorf("%w: address: %s stands alone, not in a list", ErrProfile, all[i].Address)
+		}
+	}
+	return nil
+}
+
+// Each returns a profile for each address of the list alone.
+func (p *Profile) Each() []Profile {
+	addresses := strings.Split(p.Address, ",")
+	each := make([]Profile, len(addresses))
+	for i, address := range addresses {
+		each[i] = *p
+		each[i].Address = strings.TrimSpace(address)
+	}
+	return each
+}
+
+func (p *Profile) validateAddress() error {
+	if p.Address == "" {
+		return fmt.Errorf("%w: address: an empty one in a list", ErrProfile)
+	}
 	if p.IsUnix() {
 		return p.validateUnix()
 	}
 	return p.validateTLS()
 }
 
-// IsUnix reports whether the address is a unix socket.
-func (p *Profile) IsUnix() bool { return strings.HasPrefix(p.Address, unixScheme) }
+// IsUnix reports whether the address is a unix socket, or several.
+func (p *Profile) IsUnix() bool { return strings.HasPrefix(strings.TrimSpace(p.Address), unixScheme) }
 
 const (
 	unixScheme = "unix:"
@@ -91,7 +122,7 @@ func (p *Profile) validateUnix() error {
 }
 
 // Endpoint is the address in package net's terms: "unix" and a path, or "tcp" and
-// host:port. It is meaningful for a valid profile.
+// host:port. It is meaningful for a valid profile of one address, see Each.
 func (p *Profile) Endpoint() (network, address string) {
 	if p.IsUnix() {
 		return "unix", strings.TrimPrefix(p.Address, unixScheme+"//")

@@ -17,7 +17,8 @@ import (
 // behind when they are carried out twice. CreateKey and RotateKey are, because
 // withRequestID gives each a request id. CreateNamespace and UpdateKey are not: of a
 // call that was carried out and whose answer was lost, the repetition would report
-// that the namespace exists, or that the etag has changed.
+// that the namespace exists, or that the etag has changed. ResealStore is not either: it
+// would make another seal key; nor are the streams, whose bytes are gone.
 func retryConfig() string {
 	repeatable := []string{
 		kmsv1.KeyService_GetNamespace_FullMethodName,
@@ -30,7 +31,10 @@ func retryConfig() string {
 		kmsv1.KeyService_ListKeyVersions_FullMethodName,
 		kmsv1.KeyService_EnableKeyVersion_FullMethodName,
 		kmsv1.KeyService_DisableKeyVersion_FullMethodName,
+		kmsv1.KeyService_RestrictKeyVersion_FullMethodName,
 		kmsv1.KeyService_RevokeKeyVersion_FullMethodName,
+		kmsv1.KeyService_ScheduleKeyVersionDestruction_FullMethodName,
+		kmsv1.KeyService_RestoreKeyVersion_FullMethodName,
 		kmsv1.CryptoService_Encrypt_FullMethodName,
 		kmsv1.CryptoService_Decrypt_FullMethodName,
 		kmsv1.CryptoService_ReEncrypt_FullMethodName,
@@ -43,6 +47,10 @@ func retryConfig() string {
 		kmsv1.CryptoService_GenerateRandom_FullMethodName,
 		kmsv1.SystemService_Diagnose_FullMethodName,
 		kmsv1.SystemService_WhoAmI_FullMethodName,
+		kmsv1.SystemService_ListReplicas_FullMethodName,
+		kmsv1.SystemService_VerifyStore_FullMethodName,
+		kmsv1.SystemService_ListOrphans_FullMethodName,
+		kmsv1.SystemService_ScheduleOrphanDestruction_FullMethodName,
 	}
 	names := make([]string, len(repeatable))
 	for i, full := range repeatable { // "/package.Service/Method"

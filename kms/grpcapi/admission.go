@@ -20,12 +20,31 @@ type admission struct {
 func newAdmission(most int) *admission { return &admission{most: int64(most)} }
 
 func (a *admission) admit(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	defer a.serving.Add(-1)
-	if a.serving.Add(1) > a.most {
-		return nil, &kms.Error{
-			Sentinel: kms.ErrOverloaded,
-			Message:  fmt.Sprintf("%d requests are under way, and that is the limit; nothing was begun", a.most),
-		}
+	defer a.leave()
+	if err := a.enter(); err != nil {
+		return nil, err
 	}
 	return handler(ctx, req)
 }
+
+// admitStream is the same for a stream, which counts as one request as long as it lasts.
+func (a *admission) admitStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	defer a.leave()
+	if err := a.enter(); err != nil {
+		return err
+	}
+	return handler(srv, stream)
+}
+
+// enter counts a request in. Who was refused leaves too.
+func (a *admission) enter() error {
+	if a.serving.Add(1) <= a.most {
+		return nil
+	}
+	return &kms.Error{
+		Sentinel: kms.ErrOverloaded,
+		Message:  fmt.Sprintf("%d requests are under way, and that is the limit; nothing was begun", a.most),
+	}
+}
+
+func (a *admission) leave() { a.serving.Add(-1) }

@@ -33,6 +33,35 @@ func call[M, R, V, W any](
 	return encode(v), nil
 }
 
+// callEmpty is call for a request that says nothing.
+func callEmpty[V, W any](ctx context.Context, ask func(context.Context, kms.Principal) (V, error), encode func(V) W,
+) (W, error) {
+	return call(ctx, struct{}{},
+		func(struct{}) (struct{}, error) { return struct{}{}, nil },
+		func(ctx context.Context, p kms.Principal, _ struct{}) (V, error) { return ask(ctx, p) },
+		encode)
+}
+
+// callNamed is call for a change of a key version that takes its name and a reason.
+func callNamed[M, V, W any](
+	ctx context.Context, m M,
+	decode func(M) (kms.VersionName, string, error),
+	ask func(context.Context, kms.Principal, kms.VersionName, string) (V, error),
+	encode func(V) W,
+) (W, error) {
+	type request struct {
+		name   kms.VersionName
+		reason string
+	}
+	return call(ctx, m,
+		func(m M) (request, error) {
+			name, reason, err := decode(m)
+			return request{name, reason}, err
+		},
+		func(ctx context.Context, p kms.Principal, r request) (V, error) { return ask(ctx, p, r.name, r.reason) },
+		encode)
+}
+
 // list asks for a page and encodes it. A page of many large resources may not fit into a
 // message; then a smaller one is asked for, down to one resource, which always fits: a
 // page may hold less than was asked for, and the token tells where it ended.

@@ -19,28 +19,31 @@ import (
 
 // unaryChain is what every request passes through, outermost first. All that refuses
 // comes before any work is done.
-func unaryChain(cfg *Config) []grpc.UnaryServerInterceptor {
+func unaryChain(cfg *Config, admission *admission) []grpc.UnaryServerInterceptor {
 	return []grpc.UnaryServerInterceptor{
 		logUnary(cfg.Logger),
 		statusUnary(cfg.Logger),
 		recovery.UnaryServerInterceptor(), // its error has the stack, for the log
 		auth.UnaryServerInterceptor(authenticate),
-		ours(newAdmission(cfg.MaxInFlight).admit),
+		ours(admission.admit),
 		ours(checkRequest),
 		ours(deadline(cfg.MaxDeadline)),
 		ours(wipeRequest),
 	}
 }
 
-// streamChain is for the streams of the health and the reflection service: the service
-// has none of its own. lifetime ends them when the server drains.
-func streamChain(lifetime context.Context, cfg *Config) []grpc.StreamServerInterceptor {
+// streamChain is the same for streams. Those of the health and the reflection service end
+// with lifetime, when the server drains; the service's own have their deadline.
+func streamChain(lifetime context.Context, cfg *Config, admission *admission) []grpc.StreamServerInterceptor {
 	return []grpc.StreamServerInterceptor{
 		logStream(cfg.Logger),
 		statusStream(cfg.Logger),
 		recovery.StreamServerInterceptor(),
 		auth.StreamServerInterceptor(authenticate),
-		endWith(lifetime),
+		others(endWith(lifetime)),
+		oursStream(admission.admitStream),
+		oursStream(deadlineStream(cfg.MaxStreamDeadline)),
+		oursStream(checkStream),
 	}
 }
 
@@ -54,6 +57,26 @@ func ours(interceptor grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 			return handler(ctx, req)
 		}
 		return interceptor(ctx, req, info, handler)
+	}
+}
+
+// oursStream is the same for streams.
+func oursStream(interceptor grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if !isOurs(info.FullMethod) {
+			return handler(srv, stream)
+		}
+		return interceptor(srv, stream, info, handler)
+	}
+}
+
+// others confines an interceptor to the streams that gRPC brings.
+func others(interceptor grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if isOurs(info.FullMethod) {
+			return handler(srv, stream)
+		}
+		return interceptor(srv, stream, info, handler)
 	}
 }
 
@@ -87,15 +110,35 @@ func principal(ctx context.Context) (kms.Principal, error) {
 // checkRequest refuses requests beyond the published size, with too many items, or with
 // fields that nobody here knows.
 func checkRequest(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if err := checkSize(ctx); err != nil {
+	if err := checkMessage(ctx, req); err != nil {
 		return nil, err
 	}
-	if m, ok := req.(proto.Message); ok {
-		if err := wire.Check(m); err != nil {
-			return nil, err
-		}
-	}
 	return handler(ctx, req)
+}
+
+func checkMessage(ctx context.Context, message any) error {
+	if err := checkSize(ctx); err != nil {
+		return err
+	}
+	if m, ok := message.(proto.Message); ok {
+		return wire.Check(m)
+	}
+	return nil
+}
+
+// checkStream is the same for each message that a stream brings.
+func checkStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return handler(srv, checkedStream{stream})
+}
+
+type checkedStream struct{ grpc.ServerStream }
+
+// RecvMsg receives a message and refuses what checkRequest would.
+func (s checkedStream) RecvMsg(message any) error {
+	if err := s.ServerStream.RecvMsg(message); err != nil {
+		return err
+	}
+	return checkMessage(s.Context(), message)
 }
 
 // deadline ends requests that have no earlier deadline.
@@ -104,6 +147,17 @@ func deadline(most time.Duration) grpc.UnaryServerInterceptor {
 		ctx, cancel := context.WithTimeout(ctx, most)
 		defer cancel()
 		return handler(ctx, req)
+	}
+}
+
+// deadlineStream is the same for streams.
+func deadlineStream(most time.Duration) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		ctx, cancel := context.WithTimeout(stream.Context(), most)
+		defer cancel()
+		wrapped := middleware.WrapServerStream(stream)
+		wrapped.WrappedContext = ctx
+		return handler(srv, wrapped)
 	}
 }
 

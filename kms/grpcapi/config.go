@@ -31,6 +31,12 @@ type Config struct {
 	// MaxDeadline ends each request that has no earlier deadline of its own. Default
 	// one minute.
 	MaxDeadline time.Duration
+	// MaxStreamDeadline is the same for requests that are streams: backups and their
+	// restoration. Default ten minutes.
+	MaxStreamDeadline time.Duration
+	// MaxRestoreBytes is the most bytes of a backup that is restored: it is held in
+	// memory. Default 256 MiB.
+	MaxRestoreBytes int64
 	// MaxConnectionAge is when a client is asked to connect again, and so to prove
 	// again who it is, to the certificates of that time. Default one hour.
 	MaxConnectionAge time.Duration
@@ -44,12 +50,15 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Credentials == nil || c.Logger == nil {
 		return c, errors.New("grpcapi: Credentials and Logger are required")
 	}
-	if c.MaxInFlight < 0 || c.MaxDeadline < 0 || c.MaxConnectionAge < 0 || c.DrainTimeout < 0 {
+	if c.MaxInFlight < 0 || c.MaxDeadline < 0 || c.MaxConnectionAge < 0 || c.DrainTimeout < 0 ||
+		c.MaxStreamDeadline < 0 || c.MaxRestoreBytes < 0 {
 		return c, errors.New("grpcapi: a limit is negative")
 	}
 	setDefault(&c.MaxInFlight, 1024)
 	setDefault(&c.MaxConcurrentStreams, 256)
 	setDefault(&c.MaxDeadline, time.Minute)
+	setDefault(&c.MaxStreamDeadline, 10*time.Minute)
+	setDefault(&c.MaxRestoreBytes, 256<<20)
 	setDefault(&c.MaxConnectionAge, time.Hour)
 	setDefault(&c.DrainTimeout, 30*time.Second)
 	return c, nil

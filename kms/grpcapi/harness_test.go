@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -76,6 +77,7 @@ type running struct {
 
 func (r *running) crypto() kmsv1.CryptoServiceClient { return kmsv1.NewCryptoServiceClient(r.conn) }
 func (r *running) keys() kmsv1.KeyServiceClient      { return kmsv1.NewKeyServiceClient(r.conn) }
+func (r *running) system() kmsv1.SystemServiceClient { return kmsv1.NewSystemServiceClient(r.conn) }
 
 // serve starts a server over an in-memory connection and stops it when the test ends.
 func serve(t *testing.T, cfg Config) *running {
@@ -122,6 +124,16 @@ type fakeAPI struct {
 	wrap     func(ctx context.Context, r *kms.WrapDataKeysRequest) ([]kms.DataKeyResult, error)
 	random   func(ctx context.Context, size int) (kms.Secret, error)
 	listKeys func(page kms.Page) (*kms.KeyList, error)
+	backup   func(ctx context.Context, w io.Writer) (*kms.StoreReport, error)
+	restore  func(ctx context.Context, r *kms.RestoreStoreRequest) (*kms.StoreReport, error)
+}
+
+func (f *fakeAPI) BackupStore(ctx context.Context, _ kms.Principal, w io.Writer) (*kms.StoreReport, error) {
+	return f.backup(ctx, w)
+}
+
+func (f *fakeAPI) RestoreStore(ctx context.Context, _ kms.Principal, r *kms.RestoreStoreRequest) (*kms.StoreReport, error) {
+	return f.restore(ctx, r)
 }
 
 func (f *fakeAPI) UnwrapDataKeys(ctx context.Context, p kms.Principal, r *kms.UnwrapDataKeysRequest) ([]kms.DataKeyResult, error) {

@@ -60,19 +60,7 @@ func (s *keyService) UpdateKey(ctx context.Context, m *kmsv1.UpdateKeyRequest) (
 }
 
 func (s *keyService) RotateKey(ctx context.Context, m *kmsv1.RotateKeyRequest) (*kmsv1.RotateKeyResponse, error) {
-	p, err := principal(ctx)
-	if err != nil {
-		return nil, err
-	}
-	name, requestID, err := wire.DecodeRotateKeyRequest(m)
-	if err != nil {
-		return nil, err
-	}
-	result, err := s.api.RotateKey(ctx, p, name, requestID)
-	if err != nil {
-		return nil, err
-	}
-	return wire.EncodeRotateKeyResponse(result), nil
+	return call(ctx, m, wire.DecodeRotateKeyRequest, s.api.RotateKey, wire.EncodeRotateKeyResponse)
 }
 
 func (s *keyService) GetKeyVersion(ctx context.Context, m *kmsv1.GetKeyVersionRequest) (*kmsv1.KeyVersion, error) {
@@ -94,37 +82,27 @@ func (s *keyService) ListKeyVersions(ctx context.Context, m *kmsv1.ListKeyVersio
 }
 
 func (s *keyService) EnableKeyVersion(ctx context.Context, m *kmsv1.EnableKeyVersionRequest) (*kmsv1.EnableKeyVersionResponse, error) {
-	p, err := principal(ctx)
-	if err != nil {
-		return nil, err
-	}
-	name, reason, err := wire.DecodeEnableKeyVersionRequest(m)
-	if err != nil {
-		return nil, err
-	}
-	change, err := s.api.EnableKeyVersion(ctx, p, name, reason)
-	if err != nil {
-		return nil, err
-	}
-	return wire.EncodeEnableKeyVersionResponse(change), nil
+	return callNamed(ctx, m, wire.DecodeEnableKeyVersionRequest, s.api.EnableKeyVersion, wire.EncodeEnableKeyVersionResponse)
 }
 
 func (s *keyService) DisableKeyVersion(ctx context.Context, m *kmsv1.DisableKeyVersionRequest) (*kmsv1.DisableKeyVersionResponse, error) {
-	p, err := principal(ctx)
-	if err != nil {
-		return nil, err
-	}
-	name, reason, err := wire.DecodeDisableKeyVersionRequest(m)
-	if err != nil {
-		return nil, err
-	}
-	change, err := s.api.DisableKeyVersion(ctx, p, name, reason)
-	if err != nil {
-		return nil, err
-	}
-	return wire.EncodeDisableKeyVersionResponse(change), nil
+	return callNamed(ctx, m, wire.DecodeDisableKeyVersionRequest, s.api.DisableKeyVersion, wire.EncodeDisableKeyVersionResponse)
+}
+
+func (s *keyService) RestrictKeyVersion(ctx context.Context, m *kmsv1.RestrictKeyVersionRequest) (*kmsv1.RestrictKeyVersionResponse, error) {
+	return callNamed(ctx, m, wire.DecodeRestrictKeyVersionRequest, s.api.RestrictKeyVersion, wire.EncodeRestrictKeyVersionResponse)
 }
 
 func (s *keyService) RevokeKeyVersion(ctx context.Context, m *kmsv1.RevokeKeyVersionRequest) (*kmsv1.RevokeKeyVersionResponse, error) {
 	return call(ctx, m, wire.DecodeRevokeKeyVersionRequest, s.api.RevokeKeyVersion, wire.EncodeRevokeKeyVersionResponse)
+}
+
+func (s *keyService) ScheduleKeyVersionDestruction(ctx context.Context, m *kmsv1.ScheduleKeyVersionDestructionRequest,
+) (*kmsv1.ScheduleKeyVersionDestructionResponse, error) {
+	return call(ctx, m, wire.DecodeScheduleKeyVersionDestructionRequest, s.api.ScheduleKeyVersionDestruction,
+		wire.EncodeScheduleKeyVersionDestructionResponse)
+}
+
+func (s *keyService) RestoreKeyVersion(ctx context.Context, m *kmsv1.RestoreKeyVersionRequest) (*kmsv1.RestoreKeyVersionResponse, error) {
+	return callNamed(ctx, m, wire.DecodeRestoreKeyVersionRequest, s.api.RestoreKeyVersion, wire.EncodeRestoreKeyVersionResponse)
 }

@@ -233,6 +233,8 @@ func TestConfig(t *testing.T) {
 		"negative in flight": func(c *Config) { c.MaxInFlight = -1 },
 		"negative deadline":  func(c *Config) { c.MaxDeadline = -1 },
 		"negative drain":     func(c *Config) { c.DrainTimeout = -1 },
+		"negative stream":    func(c *Config) { c.MaxStreamDeadline = -1 },
+		"negative restore":   func(c *Config) { c.MaxRestoreBytes = -1 },
 	} {
 		bad := good
 		spoil(&bad)

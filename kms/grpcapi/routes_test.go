@@ -2,8 +2,11 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
+	"io"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -52,7 +55,7 @@ func (r *recorder) UpdateKey(_ context.Context, p kms.Principal, _ *kms.UpdateKe
 	return note(r, "UpdateKey", p, &kms.KeyInfo{})
 }
 
-func (r *recorder) RotateKey(_ context.Context, p kms.Principal, _ kms.KeyName, _ string) (*kms.RotateKeyResult, error) {
+func (r *recorder) RotateKey(_ context.Context, p kms.Principal, _ *kms.RotateKeyRequest) (*kms.RotateKeyResult, error) {
 	return note(r, "RotateKey", p, &kms.RotateKeyResult{Version: &kms.VersionInfo{}, Key: &kms.KeyInfo{}})
 }
 
@@ -74,6 +77,46 @@ func (r *recorder) DisableKeyVersion(_ context.Context, p kms.Principal, _ kms.V
 
 func (r *recorder) RevokeKeyVersion(_ context.Context, p kms.Principal, _ *kms.RevokeRequest) (*kms.StateChange, error) {
 	return note(r, "RevokeKeyVersion", p, &kms.StateChange{Version: &kms.VersionInfo{}})
+}
+
+func (r *recorder) RestrictKeyVersion(_ context.Context, p kms.Principal, _ kms.VersionName, _ string) (*kms.StateChange, error) {
+	return note(r, "RestrictKeyVersion", p, &kms.StateChange{Version: &kms.VersionInfo{}})
+}
+
+func (r *recorder) RestoreKeyVersion(_ context.Context, p kms.Principal, _ kms.VersionName, _ string) (*kms.StateChange, error) {
+	return note(r, "RestoreKeyVersion", p, &kms.StateChange{Version: &kms.VersionInfo{}})
+}
+
+func (r *recorder) ScheduleKeyVersionDestruction(_ context.Context, p kms.Principal, _ *kms.DestructionRequest) (*kms.StateChange, error) {
+	return note(r, "ScheduleKeyVersionDestruction", p, &kms.StateChange{Version: &kms.VersionInfo{}})
+}
+
+func (r *recorder) ListReplicas(_ context.Context, p kms.Principal) ([]*kms.ReplicaInfo, error) {
+	return note(r, "ListReplicas", p, []*kms.ReplicaInfo{{}})
+}
+
+func (r *recorder) VerifyStore(_ context.Context, p kms.Principal) (*kms.StoreReport, error) {
+	return note(r, "VerifyStore", p, &kms.StoreReport{})
+}
+
+func (r *recorder) ResealStore(_ context.Context, p kms.Principal, _ string) (*kms.StoreReport, error) {
+	return note(r, "ResealStore", p, &kms.StoreReport{})
+}
+
+func (r *recorder) BackupStore(_ context.Context, p kms.Principal, _ io.Writer) (*kms.StoreReport, error) {
+	return note(r, "BackupStore", p, &kms.StoreReport{})
+}
+
+func (r *recorder) RestoreStore(_ context.Context, p kms.Principal, _ *kms.RestoreStoreRequest) (*kms.StoreReport, error) {
+	return note(r, "RestoreStore", p, &kms.StoreReport{})
+}
+
+func (r *recorder) ListOrphans(_ context.Context, p kms.Principal) ([]*kms.OrphanInfo, error) {
+	return note(r, "ListOrphans", p, []*kms.OrphanInfo{{}})
+}
+
+func (r *recorder) ScheduleOrphanDestruction(_ context.Context, p kms.Principal, _ *kms.OrphanDestructionRequest) ([]*kms.OrphanInfo, error) {
+	return note(r, "ScheduleOrphanDestruction", p, []*kms.OrphanInfo{{}})
 }
 
 func (r *recorder) Encrypt(_ context.Context, p kms.Principal, _ *kms.EncryptRequest) (*kms.EncryptResult, error) {
@@ -124,13 +167,16 @@ func (r *recorder) Diagnose(_ context.Context, p kms.Principal) ([]kms.Finding, 
 func valid(m proto.Message) proto.Message {
 	const name = "namespaces/shop/keys/orders"
 	texts := map[protoreflect.Name]map[protoreflect.Name]string{
-		"CreateNamespaceRequest":   {"namespace_id": "shop"},
-		"GetNamespaceRequest":      {"name": "namespaces/shop"},
-		"ListKeyVersionsRequest":   {"parent": name},
-		"GetKeyVersionRequest":     {"name": name + "/versions/1"},
-		"EnableKeyVersionRequest":  {"name": name + "/versions/1"},
-		"DisableKeyVersionRequest": {"name": name + "/versions/1"},
-		"RevokeKeyVersionRequest":  {"name": name + "/versions/1"},
+		"CreateNamespaceRequest":               {"namespace_id": "shop"},
+		"GetNamespaceRequest":                  {"name": "namespaces/shop"},
+		"ListKeyVersionsRequest":               {"parent": name},
+		"GetKeyVersionRequest":                 {"name": name + "/versions/1"},
+		"EnableKeyVersionRequest":              {"name": name + "/versions/1"},
+		"DisableKeyVersionRequest":             {"name": name + "/versions/1"},
+		"RevokeKeyVersionRequest":              {"name": name + "/versions/1"},
+		"RestrictKeyVersionRequest":            {"name": name + "/versions/1"},
+		"RestoreKeyVersionRequest":             {"name": name + "/versions/1"},
+		"ScheduleKeyVersionDestructionRequest": {"name": name + "/versions/1"},
 	}
 	r := m.ProtoReflect()
 	for _, set := range []map[protoreflect.Name]string{
@@ -145,6 +191,9 @@ func valid(m proto.Message) proto.Message {
 	}
 	if items := r.Descriptor().Fields().ByName("items"); items != nil {
 		r.Mutable(items).List().AppendMutable()
+	}
+	if options := r.Descriptor().Fields().ByName("options"); options != nil {
+		r.Mutable(options)
 	}
 	if update, ok := m.(*kmsv1.UpdateKeyRequest); ok {
 		update.Key = &kmsv1.Key{Name: name}
@@ -174,7 +223,7 @@ func TestRoutes(t *testing.T) {
 				if want == "WhoAmI" {
 					want, caller = "", kms.Principal{}
 				}
-				if err := r.conn.Invoke(t.Context(), path, valid(request), response); err != nil {
+				if err := invoke(t.Context(), r.conn, path, method, valid(request), response); err != nil {
 					t.Errorf("%s: %v", path, err)
 				} else if api.method != want || api.principal != caller {
 					t.Errorf("%s asked %s as %+v", path, api.method, api.principal)
@@ -190,6 +239,22 @@ func TestRoutes(t *testing.T) {
 	if d.GetServerVersion() != "v1.2.3" || d.GetPrincipal() != "unix:1000" || d.GetServerTime() == nil || len(d.GetFindings()) != 1 {
 		t.Errorf("diagnosis %v", d)
 	}
+}
+
+// invoke makes a call with one message each way, whether or not the method is a stream.
+func invoke(ctx context.Context, conn *grpc.ClientConn, path string, method protoreflect.MethodDescriptor,
+	request, response proto.Message,
+) error {
+	if !method.IsStreamingClient() && !method.IsStreamingServer() {
+		return conn.Invoke(ctx, path, request, response)
+	}
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{
+		ClientStreams: method.IsStreamingClient(), ServerStreams: method.IsStreamingServer(),
+	}, path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(stream.SendMsg(request), stream.CloseSend(), stream.RecvMsg(response))
 }
 
 func message(t *testing.T, d protoreflect.MessageDescriptor) proto.Message {

@@ -53,7 +53,9 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, grpc: transport(lifetime, &cfg), health: health.NewServer(), draining: draining}
 	kmsv1.RegisterKeyServiceServer(s.grpc, &keyService{api: cfg.API})
 	kmsv1.RegisterCryptoServiceServer(s.grpc, &cryptoService{api: cfg.API, logger: cfg.Logger})
-	kmsv1.RegisterSystemServiceServer(s.grpc, &systemService{api: cfg.API, version: cfg.Version})
+	kmsv1.RegisterSystemServiceServer(s.grpc, &systemService{
+		api: cfg.API, version: cfg.Version, maxRestoreBytes: cfg.MaxRestoreBytes,
+	})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 
@@ -78,13 +80,14 @@ func Transport(cfg Config) (*grpc.Server, error) {
 // themselves.
 func transport(lifetime context.Context, cfg *Config) *grpc.Server {
 	pool := newWipingPool()
+	admission := newAdmission(cfg.MaxInFlight)
 	return grpc.NewServer(append(slices.Clone(cfg.Watch),
 		grpc.Creds(cfg.Credentials),
 		grpc.ForceServerCodecV2(&wipingCodec{pool: pool}),
 		experimental.BufferPool(pool),
 		grpc.StatsHandler(requestSizes{}),
-		grpc.ChainUnaryInterceptor(unaryChain(cfg)...),
-		grpc.ChainStreamInterceptor(streamChain(lifetime, cfg)...),
+		grpc.ChainUnaryInterceptor(unaryChain(cfg, admission)...),
+		grpc.ChainStreamInterceptor(streamChain(lifetime, cfg, admission)...),
 		grpc.MaxRecvMsgSize(hardLimit),
 		grpc.MaxConcurrentStreams(cfg.MaxConcurrentStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),

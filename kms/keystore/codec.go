@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -15,7 +16,10 @@ var (
 	purposes   = []kms.Purpose{kms.PurposeEncryptDecrypt}
 	algorithms = []kms.Algorithm{kms.AlgorithmAES256}
 	profiles   = []kms.Profile{kms.ProfileDerived, kms.ProfileStrict}
-	states     = []kms.State{kms.StateCreating, kms.StateEnabled, kms.StateDisabled, kms.StateRevoked}
+	states     = []kms.State{
+		kms.StateCreating, kms.StateEnabled, kms.StateRewrapOnly, kms.StateDisabled, kms.StateRevoked,
+		kms.StateDestroyScheduled, kms.StateDestroyed,
+	}
 )
 
 // columns reads the values of a row one after another. After the first that is not
@@ -64,6 +68,25 @@ func (c *columns) number() uint32 {
 		return 0
 	}
 	return uint32(n)
+}
+
+// count reads a number from 0 to 2^32-1.
+func (c *columns) count() uint32 {
+	n := c.integer()
+	if n < 0 || n > math.MaxUint32 {
+		c.fail("a number is %d", n)
+		return 0
+	}
+	return uint32(n)
+}
+
+// optionalState reads a state that may be NULL, which is none.
+func (c *columns) optionalState() kms.State {
+	if c.err == nil && len(c.values) > 0 && c.values[0] == nil {
+		c.values = c.values[1:]
+		return 0
+	}
+	return enum(c, states)
 }
 
 // time reads a time that may be NULL, which is the zero time.
@@ -139,6 +162,14 @@ func timeValue(t time.Time) any {
 		return nil
 	}
 	return t.UnixMicro()
+}
+
+// stateValue is the value of a column for a state that there may be none of.
+func stateValue(s kms.State) any {
+	if s == 0 {
+		return nil
+	}
+	return s.String()
 }
 
 // bytesValue is the value of a column of bytes, which is never NULL.

@@ -59,9 +59,9 @@ func checkAcknowledged(t *testing.T, path, line string) {
 	if err != nil {
 		t.Fatalf("Load after a kill: %v", err)
 	}
-	if uint64(contents.Revision) < revision || uint64(len(contents.Versions)) < number {
+	if uint64(contents.Head.Revision) < revision || uint64(len(contents.Versions)) < number {
 		t.Errorf("revision %d with %d versions, but %d with %d were acknowledged",
-			contents.Revision, len(contents.Versions), revision, number)
+			contents.Head.Revision, len(contents.Versions), revision, number)
 	}
 	if primary := contents.Keys[0].Primary; int(primary) != len(contents.Versions) {
 		t.Errorf("half a change: %d versions, and the key's primary is %d", len(contents.Versions), primary)
@@ -113,14 +113,14 @@ func newCommitter(path string) *committer {
 	database, err := keystore.Open(context.Background(), keystore.Config{Driver: "sqlite", DSN: path})
 	fatal(err)
 	fatal(database.ConfirmSealKey(context.Background()))
-	store, err := database.Store(testSealer())
+	store, err := database.Store(openSealer)
 	fatal(err)
 	contents, err := store.Load(context.Background())
 	fatal(err)
 	c := &committer{database: database, store: store}
 	if len(contents.Keys) > 0 {
 		c.key, c.first = contents.Keys[0], contents.Versions[0]
-		c.number, c.revision = c.key.Primary, contents.Revision
+		c.number, c.revision = c.key.Primary, contents.Head.Revision
 		return c
 	}
 	quiet := &testing.T{} // the samples are well-formed: nothing is reported
@@ -128,7 +128,7 @@ func newCommitter(path string) *committer {
 	c.key = keystoretest.Key(quiet, namespace, "cards", kms.ProfileStrict)
 	c.first = keystoretest.Version(c.key, 1)
 	c.key.Primary, c.number = 1, 1
-	c.revision, err = store.Commit(context.Background(), &kms.Change{
+	c.revision, err = c.put(&kms.Change{
 		Namespaces: []*kms.Namespace{namespace}, Keys: []*kms.Key{c.key}, Versions: []*kms.Version{c.first},
 	})
 	fatal(err)
@@ -140,7 +140,7 @@ func newCommitter(path string) *committer {
 func (c *committer) step() error {
 	key := c.key.Clone()
 	key.Primary = c.number + 1
-	revision, err := c.store.Commit(context.Background(), &kms.Change{
+	revision, err := c.put(&kms.Change{
 		Keys: []*kms.Key{key}, Versions: []*kms.Version{keystoretest.Version(key, c.number+1)},
 	})
 	if err != nil {
@@ -152,8 +152,13 @@ func (c *committer) step() error {
 	if err != nil {
 		return err
 	}
-	c.taken = before + taken
+	c.taken, c.revision = before+taken, c.revision+1
 	return nil
+}
+
+func (c *committer) put(change *kms.Change) (kms.Revision, error) {
+	head, err := c.store.Update(context.Background(), c.revision, func(*kms.Delta) (*kms.Change, error) { return change, nil })
+	return head.Revision, err
 }
 
 func (c *committer) String() string { return fmt.Sprintf("%d %d %d", c.revision, c.number, c.taken) }
@@ -201,7 +206,7 @@ func commitUntilLimit(path string, say func(...any)) {
 	}
 	say(failure.Sentinel)
 	contents, err := c.store.Load(context.Background())
-	if err == nil && contents.Revision == c.revision && len(contents.Versions) == int(c.number) {
+	if err == nil && contents.Head.Revision == c.revision && len(contents.Versions) == int(c.number) {
 		say("loaded the same")
 	} else {
 		say("Load:", err)

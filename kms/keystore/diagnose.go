@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/keyholt/keyholt/kms"
 )
@@ -13,24 +14,28 @@ import (
 func (s *Store) Diagnose(ctx context.Context) []kms.Finding {
 	d := s.database
 	findings := []kms.Finding{
-		finding("location", fmt.Sprintf("store %s: %s %s", d.id, d.dialect.name, d.dsn)),
+		finding("location", fmt.Sprintf("store %s: %s %s", d.id, d.dialect.name, d.dialect.location(d.dsn))),
 		finding("schema", fmt.Sprintf("schema version %d", d.schema)),
 		s.diagnoseContents(ctx),
 	}
-	return append(findings, d.dialect.diagnose(ctx, d.db, d.dsn)...)
+	return append(findings, d.dialect.diagnose(ctx, d.connection.db, d.dsn)...)
 }
 
 func (s *Store) diagnoseContents(ctx context.Context) kms.Finding {
-	revision, err := readRevision(ctx, s.database.db)
+	db := s.database.connection.db
+	head, err := readHead(ctx, db, "")
 	if err != nil {
 		return broken("contents", err)
 	}
-	counts, err := countRows(ctx, s.database.db)
-	if err != nil {
-		return broken("contents", err)
+	detail := fmt.Sprintf("revision %d, sealed under %s:", head.revision, head.keyID)
+	for _, t := range []*table{namespaceTable, keyTable, versionTable, orphanTable} {
+		rows, err := countRows(ctx, db, t.name)
+		if err != nil {
+			return broken("contents", err)
+		}
+		detail += fmt.Sprintf(" %d %s,", rows, t.name)
 	}
-	return finding("contents", fmt.Sprintf("revision %d: %d namespaces, %d keys, %d versions",
-		revision, counts["namespaces"], counts["keys"], counts["versions"]))
+	return finding("contents", strings.TrimSuffix(detail, ","))
 }
 
 // finding is something that is as it should be.

@@ -3,6 +3,7 @@ package keystore_test
 import (
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ func TestDiagnoseSound(t *testing.T) {
 	sample(t, store)
 	for check, detail := range map[string]string{
 		"location":    "sqlite " + path,
-		"schema":      "schema version 1",
+		"schema":      "schema version 2",
 		"durability":  "journal_mode=wal synchronous=FULL",
 		"integrity":   "nothing wrong",
 		"permissions": "only the owner",
@@ -52,7 +53,7 @@ func TestDiagnosePermissions(t *testing.T) {
 	}
 }
 
-// TestDamagedFile overwrites pages in the middle of the file.
+// TestDamagedFile overwrites the page that the table of versions begins with.
 func TestDamagedFile(t *testing.T) {
 	path := storePath(t)
 	database, store := openStore(t, path)
@@ -60,16 +61,16 @@ func TestDamagedFile(t *testing.T) {
 	if err := database.Close(); err != nil {
 		t.Fatal(err)
 	}
+	page, err := strconv.ParseInt(query(t, path, "SELECT rootpage FROM sqlite_schema WHERE name = 'versions'"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
 	file, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := file.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	const kept = 6 * 4096 // the schema and the tables that are read at start
-	if _, err := file.WriteAt(make([]byte, info.Size()-kept), kept); err != nil {
+	const size = 4096
+	if _, err := file.WriteAt(make([]byte, size), (page-1)*size); err != nil {
 		t.Fatal(err)
 	}
 	if err := file.Close(); err != nil {

@@ -13,9 +13,12 @@ var (
 	// ErrNewerSchema: a later release has changed the schema of the store. It is the
 	// cause of a kms.ErrStoreUnavailable.
 	ErrNewerSchema = errors.New("the store's schema is newer than this program")
-	// ErrForeignDatabase: the file is a database of another program. It is the cause of
-	// a kms.ErrStoreUnavailable.
-	ErrForeignDatabase = errors.New("the file is a database of another program")
+	// ErrOlderSchema: the store's schema is one of an earlier release. It is the cause
+	// of a kms.ErrStoreUnavailable.
+	ErrOlderSchema = errors.New("the store's schema is older than this program")
+	// ErrForeignDatabase: the database, or the schema of it, is another program's. It is
+	// the cause of a kms.ErrStoreUnavailable.
+	ErrForeignDatabase = errors.New("the database is another program's")
 	// ErrSealKeyUnconfirmed: Database.Store was called before ConfirmSealKey.
 	ErrSealKeyUnconfirmed = errors.New("the seal key of the store is not confirmed yet")
 )

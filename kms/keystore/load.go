@@ -3,33 +3,86 @@ package keystore
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms"
 )
 
-// Load reads everything in one transaction and verifies each row's seal, and that the
-// rows belong together (see the package comment). Times have microseconds and are UTC;
-// labels, check values and digests that are empty are nil.
+// Load reads everything in one transaction and verifies each row's seal, that the rows
+// belong together, and the head's seal (see the package comment). Times have
+// microseconds and are UTC; labels, check values and digests that are empty are nil. A
+// store that is older than what this Store has seen of it is kms.ErrStoreWentBack.
 func (s *Store) Load(ctx context.Context) (*kms.Contents, error) {
-	var l *loader
-	err := s.transact(ctx, &sql.TxOptions{ReadOnly: true}, "the metadata store cannot be read", func(tx *sql.Tx) error {
-		l = newLoader(s.sealer)
-		return l.load(ctx, tx)
-	})
+	l, err := s.readStore(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
 	return &l.contents, nil
 }
 
-// loader reads one state of the store. Texts that stand in many rows are kept once.
+// readStore reads everything in a transaction of its own. keep, if there is one, is
+// given each row that was verified.
+func (s *Store) readStore(ctx context.Context, keep func(*table, *record) error) (*loader, error) {
+	var l *loader
+	known := s.index.position() // before the transaction, which will see at least that
+	err := s.transact(ctx, s.database.dialect.readOptions, cannotRead, func(tx *sql.Tx) error {
+		stored, err := readHead(ctx, tx, "")
+		if err != nil {
+			return err
+		}
+		ring, err := s.ring(ctx, stored.keyID)
+		if err != nil {
+			return err
+		}
+		if l, err = readAll(ctx, tx, ring, s.database.id, stored, keep); err != nil {
+			return err
+		}
+		switch {
+		case stored.revision < known.Revision:
+			return wentBack(stored.revision, known.Revision)
+		case s.index.contradicts(l.set):
+			return otherHistory(stored.revision)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.index.replace(l.set)
+	return l, nil
+}
+
+// readAll reads and verifies everything that the transaction sees.
+func readAll(ctx context.Context, tx *sql.Tx, ring *ring, storeID string, stored *headRow,
+	keep func(*table, *record) error,
+) (*loader, error) {
+	l := newLoader(ring, storeID, stored)
+	for _, t := range sealedTables {
+		err := forEach(ctx, tx, t, func(r *record) error {
+			if err := l.add(t, r); err != nil || keep == nil {
+				return err
+			}
+			return keep(t, r)
+		}, t.read)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return l, l.finish()
+}
+
+// loader verifies one state of a store, row by row: each row after those that it refers
+// to, and finish after the last. Texts that stand in many rows are kept once.
 type loader struct {
 	verifier   *verifier
+	storeID    string
+	head       *headRow
+	set        *set
 	contents   kms.Contents
+	removals   []*record
 	namespaces map[string]*kms.Namespace
 	keys       map[keyID]*kms.Key
-	versions   map[kms.VersionName]bool
 	strict     map[hsm.UID]*kms.Version // STRICT versions whose counter was not met yet
 	uids       map[hsm.UID]kms.VersionName
 	texts      map[string]string
@@ -38,41 +91,69 @@ type loader struct {
 // keyID names a key as the columns of its row do.
 type keyID struct{ namespace, key string }
 
-func newLoader(sealer Sealer) *loader {
+func newLoader(ring *ring, storeID string, head *headRow) *loader {
 	return &loader{
-		verifier:   newVerifier(sealer),
+		verifier:   newVerifier(ring),
+		storeID:    storeID,
+		head:       head,
+		set:        newSet(ring.keyID),
 		namespaces: make(map[string]*kms.Namespace),
 		keys:       make(map[keyID]*kms.Key),
-		versions:   make(map[kms.VersionName]bool),
 		strict:     make(map[hsm.UID]*kms.Version),
 		uids:       make(map[hsm.UID]kms.VersionName),
 		texts:      make(map[string]string),
 	}
 }
 
-func (l *loader) load(ctx context.Context, tx *sql.Tx) (err error) {
-	if l.contents.Revision, err = readRevision(ctx, tx); err != nil {
+// add verifies a row and takes it in.
+func (l *loader) add(t *table, r *record) error {
+	e, err := l.verifier.verify(t, r)
+	if err != nil {
 		return err
 	}
-	// A row is met after those that it refers to.
-	steps := []struct {
-		table *table
-		add   func(*record) error
-	}{
-		{namespaceTable, l.addNamespace},
-		{keyTable, l.addKey},
-		{versionTable, l.addVersion},
-		{reservationTable, l.addReservation},
+	if err := revisionWithin(t, r, l.head.revision); err != nil {
+		return err
 	}
-	for _, step := range steps {
-		if err := l.readTable(ctx, tx, step.table, step.add); err != nil {
-			return err
-		}
+	if !l.set.insert(t, idOf(t, r.fixed), e) {
+		return tampered(t.resource(r.fixed), "there are two rows of it")
 	}
+	switch t {
+	case originTable:
+		l.contents.Origin, err = readOrigin(r)
+	case namespaceTable:
+		err = l.addNamespace(r)
+	case keyTable:
+		err = l.addKey(r)
+	case versionTable:
+		err = l.addVersion(r)
+	case reservationTable:
+		err = l.addReservation(r)
+	case orphanTable:
+		err = appendRow(&l.contents.Orphans, r, readOrphan)
+	case removalTable:
+		_, err = readRemoval(r)
+		l.removals = append(l.removals, r)
+	}
+	if err != nil {
+		return tampered(t.resource(r.fixed), "%v", err)
+	}
+	return nil
+}
+
+// finish checks what shows only when all rows are known, and that the head seals them.
+func (l *loader) finish() error {
 	for _, version := range l.strict {
 		return tampered(version.Name.String(), "its encryption counter is missing")
 	}
-	return l.checkNumbers()
+	if err := l.checkNumbers(); err != nil {
+		return err
+	}
+	if !l.head.matches(l.verifier.ring, l.storeID, &l.set.counts, &l.set.sum) {
+		return l.head.misfit(&l.set.counts)
+	}
+	l.set.head = l.head.head()
+	l.contents.Head = l.set.head
+	return nil
 }
 
 // checkNumbers checks that each key has its primary version, and versions 1 to n without
@@ -84,11 +165,11 @@ func (l *loader) checkNumbers() error {
 		count[version.Name.Key()]++
 	}
 	for _, key := range l.contents.Keys {
-		if key.Primary != 0 && !l.versions[key.Name.Version(key.Primary)] {
+		if key.Primary != 0 && !l.holds(key.Name.Version(key.Primary)) {
 			return tampered(key.Name.Version(key.Primary).String(), "the primary version of the key is missing")
 		}
 		for n := uint32(1); n <= max(1, count[key.Name]); n++ {
-			if name := key.Name.Version(n); !l.versions[name] {
+			if name := key.Name.Version(n); !l.holds(name) {
 				return tampered(name.String(), "the key has %d versions, but not this one", count[key.Name])
 			}
 		}
@@ -96,39 +177,16 @@ func (l *loader) checkNumbers() error {
 	return nil
 }
 
-// readTable verifies each row of a table and adds it.
-func (l *loader) readTable(ctx context.Context, tx *sql.Tx, t *table, add func(*record) error) error {
-	rows, err := tx.QueryContext(ctx, t.read)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		r, err := t.scan(rows)
-		if err != nil {
-			return err
-		}
-		if err := l.verifier.verify(t, r); err != nil {
-			return err
-		}
-		if err := add(r); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+func (l *loader) holds(v kms.VersionName) bool {
+	key := v.Key()
+	_, ok := l.set.rows[idOf(versionTable, []any{key.Namespace().ID(), key.ID(), int64(v.Number())})]
+	return ok
 }
 
 func (l *loader) addNamespace(r *record) error {
-	name := namespaceTable.resource(r.fixed)
-	if err := revisionWithin(namespaceTable, r, l.contents.Revision); err != nil {
-		return err
-	}
 	n, err := readNamespace(r)
 	if err != nil {
-		return tampered(name, "%v", err)
-	}
-	if l.namespaces[n.Name.ID()] != nil {
-		return tampered(name, "there are two rows of it")
+		return err
 	}
 	n.CreatedBy = l.shared(n.CreatedBy)
 	l.namespaces[n.Name.ID()] = n
@@ -137,48 +195,32 @@ func (l *loader) addNamespace(r *record) error {
 }
 
 func (l *loader) addKey(r *record) error {
-	name := keyTable.resource(r.fixed)
-	if err := revisionWithin(keyTable, r, l.contents.Revision); err != nil {
-		return err
-	}
 	namespace := l.namespaces[columnText(r.fixed[0])]
 	if namespace == nil {
-		return tampered(name, "the row of its namespace is missing")
+		return errors.New("the row of its namespace is missing")
 	}
-	k, err := readKey(namespace.Name, r)
+	k, err := readKeyOf(namespace.Name, r)
 	if err != nil {
-		return tampered(name, "%v", err)
-	}
-	id := keyID{namespace.Name.ID(), k.Name.ID()}
-	if l.keys[id] != nil {
-		return tampered(name, "there are two rows of it")
+		return err
 	}
 	k.CreatedBy = l.shared(k.CreatedBy)
-	l.keys[id] = k
+	l.keys[keyID{namespace.Name.ID(), k.Name.ID()}] = k
 	l.contents.Keys = append(l.contents.Keys, k)
 	return nil
 }
 
 func (l *loader) addVersion(r *record) error {
-	name := versionTable.resource(r.fixed)
-	if err := revisionWithin(versionTable, r, l.contents.Revision); err != nil {
-		return err
-	}
 	key := l.keys[keyID{columnText(r.fixed[0]), columnText(r.fixed[1])}]
 	if key == nil {
-		return tampered(name, "the row of its key is missing")
+		return errors.New("the row of its key is missing")
 	}
-	v, err := readVersion(key.Name, r)
+	v, err := readVersionOf(key.Name, r)
 	if err != nil {
-		return tampered(name, "%v", err)
-	}
-	if l.versions[v.Name] {
-		return tampered(name, "there are two rows of it")
+		return err
 	}
 	if other, ok := l.uids[v.UID]; ok {
-		return tampered(name, "it has the same UID as %s", other)
+		return errors.New("it has the same UID as " + other.String())
 	}
-	l.versions[v.Name] = true
 	l.uids[v.UID] = v.Name
 	if key.Profile == kms.ProfileStrict {
 		l.strict[v.UID] = v
@@ -191,16 +233,15 @@ func (l *loader) addVersion(r *record) error {
 // addReservation checks that the row is the counter of a STRICT version. Its value is
 // no part of what is loaded.
 func (l *loader) addReservation(r *record) error {
-	name := reservationTable.resource(r.fixed)
 	if _, err := readReservation(r); err != nil {
-		return tampered(name, "%v", err)
+		return err
 	}
 	uid, err := parseUID(columnText(r.fixed[0]))
 	if err != nil {
-		return tampered(name, "%v", err)
+		return err
 	}
 	if l.strict[uid] == nil {
-		return tampered(name, "there is no STRICT version with this UID, or two rows of its counter")
+		return errors.New("there is no STRICT version with this UID")
 	}
 	delete(l.strict, uid)
 	return nil
@@ -213,4 +254,38 @@ func (l *loader) shared(s string) string {
 	}
 	l.texts[s] = s
 	return s
+}
+
+// since returns what of the contents has changed since a revision.
+func (l *loader) since(revision kms.Revision) *kms.Delta {
+	c := &l.contents
+	d := &kms.Delta{
+		Head:       c.Head,
+		Namespaces: later(c.Namespaces, revision, func(n *kms.Namespace) kms.Revision { return n.Revision }),
+		Keys:       later(c.Keys, revision, func(k *kms.Key) kms.Revision { return k.Revision }),
+		Versions:   later(c.Versions, revision, func(v *kms.Version) kms.Revision { return v.Revision }),
+		Orphans:    later(c.Orphans, revision, func(o *kms.Orphan) kms.Revision { return o.Revision }),
+	}
+	if c.Origin != nil && c.Origin.Revision > revision {
+		d.Origin = c.Origin
+	}
+	for _, r := range l.removals {
+		removed, err := readRemoval(r)
+		if err != nil || r.revision <= revision {
+			continue // add has read it without an error
+		}
+		if _, again := l.set.rows[idOf(removed.table, removed.naming)]; !again {
+			removed.addTo(d)
+		}
+	}
+	return d
+}
+
+func later[T any](rows []*T, since kms.Revision, revision func(*T) kms.Revision) (changed []*T) {
+	for _, row := range rows {
+		if revision(row) > since {
+			changed = append(changed, row)
+		}
+	}
+	return changed
 }

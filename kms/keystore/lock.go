@@ -39,9 +39,9 @@ func lockStore(path string) (*fileLock, error) {
 	return &fileLock{file}, nil
 }
 
-// release lets others lock the store. The file stays: to remove it could take away the
+// Close lets others lock the store. The file stays: to remove it could take away the
 // file that another process has locked in the meantime.
-func (l *fileLock) release() error { return l.file.Close() }
+func (l *fileLock) Close() error { return l.file.Close() }
 
 // locked says who holds the lock, as far as the file tells.
 func locked(path string, file *os.File) error {

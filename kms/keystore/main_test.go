@@ -2,14 +2,18 @@ package keystore_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/keystore"
 	"github.com/keyholt/keyholt/kms/keystore/keystoretest"
@@ -24,6 +28,8 @@ func TestMain(m *testing.M) {
 		"open":    openOnce,
 		"commits": commitForEver,
 		"limited": commitUntilLimit,
+		"lock":    holdLock,
+		"change":  changeSlowly,
 	}
 	if child := children[os.Getenv(childVariable)]; child != nil {
 		child(os.Args[1], func(words ...any) { _, _ = fmt.Fprintln(os.Stdout, words...) })
@@ -61,19 +67,25 @@ func startChild(t *testing.T, name, path string) (*exec.Cmd, *bufio.Scanner) {
 	return cmd, bufio.NewScanner(out)
 }
 
-// hmacSealer seals under a fixed key.
-type hmacSealer struct{ id, key string }
+// hmacSealer seals under a key that belongs to a UID.
+type hmacSealer struct{ uid hsm.UID }
 
-func (s hmacSealer) KeyID() string { return s.id }
+func (s hmacSealer) KeyID() string { return s.uid.String() }
 
 func (s hmacSealer) Seal(message []byte) (sum [32]byte) {
-	mac := hmac.New(sha256.New, []byte(s.key))
+	mac := hmac.New(sha256.New, append([]byte("the key of the seals"), s.uid[:]...))
 	mac.Write(message)
 	mac.Sum(sum[:0])
 	return sum
 }
 
-func testSealer() hmacSealer { return hmacSealer{id: "seal-key-1", key: "the key of the seals"} }
+// openSealer opens any seal key but the one of UID 0 and 1, which do not exist.
+func openSealer(_ context.Context, storeID string, uid hsm.UID) (keystore.Sealer, error) {
+	if uid == (hsm.UID{}) || uid == (hsm.UID{15: 1}) || len(storeID) != 16 {
+		return nil, &kms.Error{Sentinel: kms.ErrTokenRefused, Message: "there is no such key"}
+	}
+	return hmacSealer{uid}, nil
+}
 
 // openStore opens the store at path, with the seal key confirmed.
 func openStore(t testing.TB, path string) (*keystore.Database, *keystore.Store) {
@@ -90,7 +102,7 @@ func openStore(t testing.TB, path string) (*keystore.Database, *keystore.Store) 
 	if err := database.ConfirmSealKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	store, err := database.Store(testSealer())
+	store, err := database.Store(openSealer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +122,31 @@ func TestContract(t *testing.T) {
 			}
 			database, target.Store = openStore(t, path)
 		}
+		// No other process can have it open, but nothing of a Store is shared by two.
+		target.Second = func(t *testing.T) kms.Store {
+			second, err := database.Store(openSealer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return second
+		}
+		target.Exec = func(t *testing.T, statements ...string) {
+			execute(t, path, append([]string{noChain}, statements...)...)
+		}
+		target.SealKey = randomUID
 		return target
 	})
+}
+
+func randomUID(*testing.T) (uid hsm.UID) {
+	_, _ = rand.Read(uid[:]) // never fails
+	return uid
+}
+
+// put makes a change that is computed from nothing that the store holds.
+func put(t testing.TB, store kms.Store, change *kms.Change) (kms.Head, error) {
+	t.Helper()
+	return store.Update(t.Context(), 0, func(*kms.Delta) (*kms.Change, error) { return change, nil })
 }
 
 // sample fills a store with one namespace, a DERIVED key "orders" of two versions and a
@@ -129,9 +164,11 @@ func sample(t testing.TB, store kms.Store) *kms.Change {
 		Versions: []*kms.Version{
 			keystoretest.Version(derived, 1), keystoretest.Version(derived, 2), keystoretest.Version(strict, 1),
 		},
+		Orphans: []*kms.Orphan{keystoretest.Orphan(), keystoretest.Orphan()},
+		Origin:  &kms.Origin{Epoch: 1, Time: time.Unix(1774744215, 0), Principal: "unix:0", Reason: "restored"},
 	}
-	if _, err := store.Commit(t.Context(), change); err != nil {
-		t.Fatalf("Commit: %v", err)
+	if _, err := put(t, store, change); err != nil {
+		t.Fatalf("Update: %v", err)
 	}
 	return change
 }

@@ -25,7 +25,7 @@ func TestSealKeyComesFirst(t *testing.T) {
 	if made {
 		t.Error("a new store says that its seal key was made")
 	}
-	if _, err := database.Store(testSealer()); !errors.Is(err, keystore.ErrSealKeyUnconfirmed) {
+	if _, err := database.Store(openSealer); !errors.Is(err, keystore.ErrSealKeyUnconfirmed) {
 		t.Errorf("Store before ConfirmSealKey: %v", err)
 	}
 	for range 2 {
@@ -64,6 +64,12 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	execute(t, newer, "INSERT INTO schema_versions (version_id, is_applied) VALUES (4711, 1)")
+	older := filepath.Join(directory, "older.db")
+	database, _ = openStore(t, older)
+	if err := database.Close(); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, older, "UPDATE schema_versions SET version_id = 1 WHERE version_id = 2")
 	unreadable := filepath.Join(directory, "unreadable.db")
 	if err := os.Mkdir(unreadable, 0o700); err != nil {
 		t.Fatal(err)
@@ -82,6 +88,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"no database", keystore.Config{Driver: "sqlite", DSN: text}, keystore.ErrForeignDatabase, "not a SQLite database"},
 		{"other program", keystore.Config{Driver: "sqlite", DSN: foreign}, keystore.ErrForeignDatabase, "another program"},
 		{"newer schema", keystore.Config{Driver: "sqlite", DSN: newer}, keystore.ErrNewerSchema, "4711"},
+		{"development schema", keystore.Config{Driver: "sqlite", DSN: older}, keystore.ErrOlderSchema, "development version"},
 		{"directory", keystore.Config{Driver: "sqlite", DSN: unreadable}, nil, "cannot open"},
 	}
 	for _, test := range tests {

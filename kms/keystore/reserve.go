@@ -11,27 +11,26 @@ import (
 
 // ReserveEncryptions durably takes n encryptions of a STRICT version off its limit, as
 // kms.Store says. The counter has stood in the store since the version was committed:
-// one that is missing, or whose seal is not good, is kms.ErrTampered. The store's
-// revision stays as it is.
+// one that is missing, whose seal is not good, or that was put back to an older state,
+// is kms.ErrTampered.
 func (s *Store) ReserveEncryptions(ctx context.Context, uid hsm.UID, n, limit uint64) (taken, before uint64, err error) {
-	err = s.transact(ctx, nil, "the metadata store cannot be written", func(tx *sql.Tx) error {
-		r, err := s.readCounter(ctx, tx, uid)
+	_, err = s.write(ctx, s.index.position().Revision, func(ctx context.Context, _ *view, w *writer) (bool, error) {
+		r, err := w.readCounter(ctx, uid)
 		if err != nil {
-			return err
+			return false, err
 		}
 		stored, err := readReservation(r)
 		if err != nil {
-			return tampered(reservationTable.resource(r.fixed), "%v", err)
+			return false, tampered(reservationTable.resource(r.fixed), "%v", err)
 		}
 		before = uint64(stored)
 		taken = within(before, n, limit)
 		if taken == 0 {
-			return nil
+			return false, nil
 		}
 		next := reservationRecord(uid, int64(before+taken))
 		next.revision = r.revision
-		w := writer{tx: tx, dialect: s.database.dialect, sealer: s.sealer}
-		return w.put(ctx, reservationTable, next, r.revision+1)
+		return true, w.put(ctx, reservationTable, next)
 	})
 	if err != nil {
 		return 0, 0, err
@@ -39,16 +38,23 @@ func (s *Store) ReserveEncryptions(ctx context.Context, uid hsm.UID, n, limit ui
 	return taken, before, nil
 }
 
-// readCounter reads the row of a version's counter and verifies its seal.
-func (s *Store) readCounter(ctx context.Context, tx *sql.Tx, uid hsm.UID) (*record, error) {
-	r, err := reservationTable.scan(tx.QueryRowContext(ctx, reservationTable.read+" WHERE uid = $1", uid.String()))
+// readCounter reads the row of a version's counter and verifies it.
+func (w *writer) readCounter(ctx context.Context, uid hsm.UID) (*record, error) {
+	r, err := reservationTable.scan(w.tx.QueryRowContext(ctx, reservationTable.read+" WHERE uid = $1", uid.String()))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, tampered(reservationTable.resource([]any{uid}), "its row is missing")
 	}
 	if err != nil {
 		return nil, err
 	}
-	return r, newVerifier(s.sealer).verify(reservationTable, r)
+	e, err := w.verifier.verify(reservationTable, r)
+	if err != nil {
+		return nil, err
+	}
+	if known, _ := w.pending.lookup(idOf(reservationTable, r.fixed)); known != e {
+		return nil, tampered(reservationTable.resource(r.fixed), "the row was put back to an older state")
+	}
+	return r, nil
 }
 
 // within returns how many of n can be taken when before have been, such that no more

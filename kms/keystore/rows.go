@@ -60,8 +60,17 @@ func keyFixed(k *kms.Key) []any {
 	return []any{k.Name.Namespace().ID(), k.Name.ID(), k.Purpose.String(), k.Algorithm.String(), k.Profile.String()}
 }
 
-// readKey reads the key of a namespace.
-func readKey(namespace kms.NamespaceName, r *record) (*kms.Key, error) {
+// readKey reads a key.
+func readKey(r *record) (*kms.Key, error) {
+	namespace, err := kms.NewNamespaceName(columnText(r.fixed[0]))
+	if err != nil {
+		return nil, err
+	}
+	return readKeyOf(namespace, r)
+}
+
+// readKeyOf reads the key of a namespace, whose name it shares.
+func readKeyOf(namespace kms.NamespaceName, r *record) (*kms.Key, error) {
 	name, err := kms.NewKeyName(namespace, columnText(r.fixed[1]))
 	if err != nil {
 		return nil, err
@@ -89,6 +98,7 @@ func versionRecord(v *kms.Version) (*record, error) {
 	r := &record{
 		fixed: versionFixed(v),
 		content: []any{v.State.String(), v.CreateTime.UnixMicro(), timeValue(v.StateTime), v.StatePrincipal, v.StateReason,
+			timeValue(v.DestroyTime), stateValue(v.RestoreTo), int64(v.Epoch),
 			timeValue(v.FirstUse), bytesValue(v.Check), v.RequestID, bytesValue(v.RequestDigest)},
 		revision: v.Revision,
 	}
@@ -100,8 +110,21 @@ func versionFixed(v *kms.Version) []any {
 	return []any{key.Namespace().ID(), key.ID(), int64(v.Name.Number()), v.UID.String()}
 }
 
-// readVersion reads a version of a key.
-func readVersion(key kms.KeyName, r *record) (*kms.Version, error) {
+// readVersion reads a key version.
+func readVersion(r *record) (*kms.Version, error) {
+	namespace, err := kms.NewNamespaceName(columnText(r.fixed[0]))
+	if err != nil {
+		return nil, err
+	}
+	key, err := kms.NewKeyName(namespace, columnText(r.fixed[1]))
+	if err != nil {
+		return nil, err
+	}
+	return readVersionOf(key, r)
+}
+
+// readVersionOf reads a version of a key, whose name it shares.
+func readVersionOf(key kms.KeyName, r *record) (*kms.Version, error) {
 	f, c := columns{values: r.fixed[2:]}, columns{values: r.content}
 	v := &kms.Version{
 		Name:           key.Version(f.number()),
@@ -111,6 +134,9 @@ func readVersion(key kms.KeyName, r *record) (*kms.Version, error) {
 		StateTime:      c.time(),
 		StatePrincipal: c.text(),
 		StateReason:    c.text(),
+		DestroyTime:    c.time(),
+		RestoreTo:      c.optionalState(),
+		Epoch:          c.count(),
 		FirstUse:       c.time(),
 		Check:          c.bytes(),
 		RequestID:      c.text(),
@@ -137,6 +163,53 @@ func readReservation(r *record) (taken int64, err error) {
 		c.fail("%d encryptions were taken", taken)
 	}
 	return taken, c.err
+}
+
+func originRecord(o *kms.Origin) (*record, error) {
+	r := &record{
+		fixed:    []any{int64(1)},
+		content:  []any{int64(o.Epoch), o.Time.UnixMicro(), o.Principal, o.Reason},
+		revision: o.Revision,
+	}
+	return r, checkTexts(originTable.resource(nil), r)
+}
+
+func readOrigin(r *record) (*kms.Origin, error) {
+	c := columns{values: r.content}
+	o := &kms.Origin{
+		Epoch:     c.count(),
+		Time:      c.time(),
+		Principal: c.text(),
+		Reason:    c.text(),
+		Revision:  r.revision,
+	}
+	return o, c.err
+}
+
+func orphanRecord(o *kms.Orphan) (*record, error) {
+	r := &record{
+		fixed:    orphanFixed(o),
+		content:  []any{o.Label, o.DestroyTime.UnixMicro(), o.Principal},
+		revision: o.Revision,
+	}
+	return r, checkTexts(orphanTable.resource(r.fixed), r)
+}
+
+func orphanFixed(o *kms.Orphan) []any { return []any{o.UID.String()} }
+
+func readOrphan(r *record) (*kms.Orphan, error) {
+	f, c := columns{values: r.fixed}, columns{values: r.content}
+	o := &kms.Orphan{
+		UID:         f.uid(),
+		Label:       c.text(),
+		DestroyTime: c.time(),
+		Principal:   c.text(),
+		Revision:    r.revision,
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	return o, c.err
 }
 
 // columnText returns the value of a text column, or nothing if it is of another type.

@@ -23,8 +23,9 @@ import (
 //
 // with lengths and values in big endian. The fields are, in this order:
 //
-//  1. row type: text "namespace", "key", "version" or "reservation"
-//  2. the columns of the row that name it and never change
+//  1. row type: text "origin", "namespace", "key", "version", "reservation", "orphan" or
+//     "removal"
+//  2. the columns of the row that never change, those that name it first
 //  3. revision: integer
 //  4. seal_key_id: text
 //  5. the other columns, without those at the end that are NULL
@@ -105,34 +106,39 @@ func seal(sealer Sealer, t *table, r *record) error {
 
 // verifier checks the seals of many records with one buffer. It is for one goroutine.
 type verifier struct {
-	sealer  Sealer
-	keyID   string
+	ring    *ring
+	summer  *summer
 	message []byte
 }
 
-func newVerifier(sealer Sealer) *verifier {
-	return &verifier{sealer: sealer, keyID: sealer.KeyID()}
-}
+func newVerifier(r *ring) *verifier { return &verifier{ring: r, summer: newSummer(r)} }
 
-// verify returns an error that is kms.ErrTampered unless the record carries the seal
-// that it should.
-func (v *verifier) verify(t *table, r *record) error {
-	if r.sealKeyID != v.keyID {
-		return tampered(t.resource(r.fixed), "its seal was made with the seal key %q, but the store's is %q", clip(r.sealKeyID), v.keyID)
+// verify returns what the record is in the set, or an error that is kms.ErrTampered
+// unless it carries the seal that it should.
+func (v *verifier) verify(t *table, r *record) (entry, error) {
+	if r.sealKeyID != v.ring.keyID {
+		return entry{}, tampered(t.resource(r.fixed), "its seal was made with the seal key %q, but the store's is %q",
+			clip(r.sealKeyID), v.ring.keyID)
 	}
 	message, err := appendMessage(v.message[:0], t, r)
 	if err != nil {
-		return tampered(t.resource(r.fixed), "%v", err)
+		return entry{}, tampered(t.resource(r.fixed), "%v", err)
 	}
 	v.message = message
-	sum := v.sealer.Seal(message)
+	sum := v.ring.sealer.Seal(message)
 	if !hmac.Equal(sum[:], r.seal) {
-		return tampered(t.resource(r.fixed), "the row does not carry the seal that it should")
+		return entry{}, tampered(t.resource(r.fixed), "the row does not carry the seal that it should")
 	}
-	return nil
+	return v.entry(t, r)
 }
 
-// revisionWithin checks that a metadata row is of a revision that the store has reached.
+// entry returns what a record is in the set whose seal is good.
+func (v *verifier) entry(t *table, r *record) (entry, error) {
+	summand, err := v.summer.summand(t, r)
+	return entry{summand: summand, revision: r.revision}, err
+}
+
+// revisionWithin checks that a row is of a revision that the store has reached.
 func revisionWithin(t *table, r *record, newest kms.Revision) error {
 	if r.revision < 1 || r.revision > newest {
 		return tampered(t.resource(r.fixed), "it is of revision %d, but the store is at %d", r.revision, newest)

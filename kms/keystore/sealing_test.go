@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"math"
 	"os"
 	"testing"
 	"time"
@@ -27,28 +28,40 @@ func (goldenSealer) Seal(message []byte) (sum [32]byte) {
 	return sum
 }
 
-// goldenRow is a row of testdata/seals.json. The file was made by a program in another
-// language from the description at Sealer, so it checks that description too.
-type goldenRow struct {
-	Row     string
-	Message string // hexadecimal
-	Seal    string // hexadecimal
+// golden is testdata/seals.json. The file was made by a program in another language from
+// the descriptions at Sealer, of the head in digest.go and at FileAnchor, so it checks
+// those too. All bytes are in hexadecimal.
+type golden struct {
+	Rows []struct{ Row, Message, Seal, Summand string }
+	// Of a store that holds just the rows.
+	StoreID  string `json:"store_id"`
+	Revision kms.Revision
+	Counts   string
+	Digest   string
+	Head     string
+	Anchor   string
 }
 
-func TestGoldenSeals(t *testing.T) {
+func readGolden(t *testing.T) *golden {
+	t.Helper()
 	text, err := os.ReadFile("testdata/seals.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var golden []goldenRow
-	if err := json.Unmarshal(text, &golden); err != nil {
+	want := new(golden)
+	if err := json.Unmarshal(text, want); err != nil {
 		t.Fatal(err)
 	}
+	return want
+}
+
+func TestGoldenSeals(t *testing.T) {
+	want := readGolden(t)
 	tables, records := goldenRecords(t)
-	if len(golden) != len(records) {
-		t.Fatalf("%d golden rows for %d records", len(golden), len(records))
+	if len(want.Rows) != len(records) {
+		t.Fatalf("%d golden rows for %d records", len(want.Rows), len(records))
 	}
-	for i, want := range golden {
+	for i, want := range want.Rows {
 		if err := seal(goldenSealer{}, tables[i], records[i]); err != nil {
 			t.Fatal(err)
 		}
@@ -65,6 +78,61 @@ func TestGoldenSeals(t *testing.T) {
 	}
 }
 
+func TestGoldenHead(t *testing.T) {
+	want := readGolden(t)
+	tables, records := goldenRecords(t)
+	ring := newRing(goldenSealer{}, hsm.UID{})
+	set, verifier := newSet(ring.keyID), newVerifier(ring)
+	for i, r := range records {
+		if err := seal(goldenSealer{}, tables[i], r); err != nil {
+			t.Fatal(err)
+		}
+		e, err := verifier.verify(tables[i], r)
+		if err != nil || !set.insert(tables[i], idOf(tables[i], r.fixed), e) {
+			t.Fatalf("%s: %v", want.Rows[i].Row, err)
+		}
+		if got := hex.EncodeToString(e.summand.bytes()); got != want.Rows[i].Summand {
+			t.Errorf("%s: the summand is %s, want %s", want.Rows[i].Row, got, want.Rows[i].Summand)
+		}
+	}
+	if got := set.counts.String(); got != want.Counts {
+		t.Errorf("the counts are %q, want %q", got, want.Counts)
+	}
+	if got := hex.EncodeToString(set.sum.bytes()); got != want.Digest {
+		t.Errorf("the digest is %s, want %s", got, want.Digest)
+	}
+	head := ring.headSeal(want.StoreID, want.Revision, want.Counts, &set.sum)
+	if hex.EncodeToString(head[:]) != want.Head {
+		t.Errorf("the head's seal is %x, want %s", head, want.Head)
+	}
+	anchor := anchorSeal(ring, want.StoreID, kms.Head{Revision: want.Revision, Seal: head})
+	if hex.EncodeToString(anchor[:]) != want.Anchor {
+		t.Errorf("the anchor's seal is %x, want %s", anchor, want.Anchor)
+	}
+}
+
+// TestDigestArithmetic holds that what is added can be subtracted again, in any order,
+// with carries through all words.
+func TestDigestArithmetic(t *testing.T) {
+	ones := digest{math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64}
+	var sum digest
+	for range 3 {
+		sum.add(&ones)
+	}
+	if want := (digest{math.MaxUint64 - 2, math.MaxUint64, math.MaxUint64, math.MaxUint64}); sum != want {
+		t.Errorf("three times -1 is %v, want %v", sum, want)
+	}
+	sum.add(&digest{3})
+	if sum != (digest{}) {
+		t.Errorf("-3 + 3 is %v", sum)
+	}
+	sum.subtract(&digest{0, 1})
+	sum.subtract(&ones)
+	if want := (digest{1, math.MaxUint64, math.MaxUint64, math.MaxUint64}); sum != want {
+		t.Errorf("0 - 2^64 + 1 is %v, want %v", sum, want)
+	}
+}
+
 func goldenRecords(t *testing.T) ([]*table, []*record) {
 	t.Helper()
 	at := time.Date(2026, 3, 29, 2, 30, 15, 123456000, time.FixedZone("CEST", 2*60*60))
@@ -76,7 +144,8 @@ func goldenRecords(t *testing.T) ([]*table, []*record) {
 	key.RotationPeriod, key.Primary = 90*24*time.Hour, 3
 	key.CreateTime, key.CreatedBy, key.Revision = at, "x509:CN=billing,O=Example", 2
 	full := &kms.Version{
-		Name: key.Name.Version(3), UID: uid, State: kms.StateRevoked, CreateTime: at,
+		Name: key.Name.Version(3), UID: uid, State: kms.StateDestroyScheduled, CreateTime: at,
+		DestroyTime: at.Add(3 * time.Second), RestoreTo: kms.StateRevoked, Epoch: math.MaxUint32,
 		StateTime: at.Add(time.Second), StatePrincipal: "unix:0", StateReason: "leaked\ntwice",
 		FirstUse: at.Add(2 * time.Second), Check: []byte{0x00, 0xff, 0x80},
 		RequestID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8", RequestDigest: bytes.Repeat([]byte{7}, 32),
@@ -92,8 +161,18 @@ func goldenRecords(t *testing.T) ([]*table, []*record) {
 	}
 	counter := reservationRecord(uid, 1<<31)
 	counter.revision = 9
-	return []*table{namespaceTable, keyTable, versionTable, versionTable, reservationTable},
-		[]*record{made(namespaceRecord(namespace)), made(keyRecord(key)), made(versionRecord(full)), made(versionRecord(bare)), counter}
+	origin := &kms.Origin{Epoch: 2, Time: at, Principal: "unix:0", Reason: "disk lost", Revision: 3}
+	orphan := &kms.Orphan{
+		UID: uid, Label: "keyholt:0123456789abcdef:1774744215", DestroyTime: at.Add(3 * time.Second), Principal: "unix:0", Revision: 5,
+	}
+	removal := &record{fixed: []any{"version", "namespaces/shop/keys/orders/versions/2"}, revision: 7}
+	return []*table{
+			namespaceTable, keyTable, versionTable, versionTable, reservationTable, originTable, orphanTable, removalTable,
+		},
+		[]*record{
+			made(namespaceRecord(namespace)), made(keyRecord(key)), made(versionRecord(full)), made(versionRecord(bare)), counter,
+			made(originRecord(origin)), made(orphanRecord(orphan)), removal,
+		}
 }
 
 // TestMessagesDiffer holds that rows that look alike have different messages.

@@ -24,33 +24,37 @@ func sqliteDialect() *dialect {
 		name:       "sqlite",
 		goose:      goose.DialectSQLite3,
 		migrations: "migrations/sqlite",
+		exclusive:  true,
 		open:       openSQLite,
-		isConflict: isSQLiteConflict,
-		diagnose:   diagnoseSQLite,
+		location:   func(path string) string { return path },
+		// A transaction that writes has the database for itself from its begin (_txlock).
+		readOptions: &sql.TxOptions{ReadOnly: true},
+		isConflict:  isSQLiteConflict,
+		diagnose:    diagnoseSQLite,
 	}
 }
 
 // openSQLite locks the file at path and opens it, making it if it does not exist.
-func openSQLite(ctx context.Context, path string) (_ *sql.DB, _ *fileLock, err error) {
+func openSQLite(ctx context.Context, path string) (_ *connection, err error) {
 	path, err = canonicalPath(path)
 	if err != nil {
-		return nil, nil, unavailable(err, "cannot find the directory of the store: %v; make it first", err)
+		return nil, unavailable(err, "cannot find the directory of the store: %v; make it first", err)
 	}
 	lock, err := lockStore(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = lock.release()
+			_ = lock.Close()
 		}
 	}()
 	if err := createPrivate(path); err != nil {
-		return nil, nil, unavailable(err, "cannot open the store: %v", err)
+		return nil, unavailable(err, "cannot open the store: %v", err)
 	}
 	connector, err := sqlite.NewConnector(sqliteURI(path))
 	if err != nil {
-		return nil, nil, unavailable(err, "cannot open the store %s: %v", path, err)
+		return nil, unavailable(err, "cannot open the store %s: %v", path, err)
 	}
 	db := sql.OpenDB(connector)
 	// One connection: SQLite has one writer, and a process that shares its store with
@@ -58,9 +62,9 @@ func openSQLite(ctx context.Context, path string) (_ *sql.DB, _ *fileLock, err e
 	db.SetMaxOpenConns(1)
 	if err := checkSQLite(ctx, db, path); err != nil {
 		_ = db.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	return db, lock, nil
+	return &connection{db: db, peers: newLocalPeers(), lock: lock}, nil
 }
 
 // canonicalPath resolves symbolic links, so that one store has one lock file.
@@ -94,7 +98,11 @@ func createPrivate(path string) error {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	directory, err := os.Open(filepath.Dir(path))
+	return syncDirectory(filepath.Dir(path))
+}
+
+func syncDirectory(path string) error {
+	directory, err := os.Open(path)
 	if err != nil {
 		return err
 	}

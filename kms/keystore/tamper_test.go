@@ -1,11 +1,13 @@
 package keystore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/keystore"
 )
@@ -23,7 +25,11 @@ func tamperWith(t *testing.T, statements ...string) error {
 	t.Helper()
 	path := storePath(t)
 	database, store := openStore(t, path)
-	sample(t, store)
+	orphan := *sample(t, store).Orphans[0]
+	orphan.Revision = 1
+	if _, err := put(t, store, &kms.Change{RemoveOrphans: []*kms.Orphan{&orphan}}); err != nil {
+		t.Fatal(err)
+	}
 	if err := database.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -113,12 +119,15 @@ func TestEditedColumns(t *testing.T) {
 func TestEveryColumnIsCovered(t *testing.T) {
 	path := storePath(t)
 	openStore(t, path)
-	for _, table := range []string{"namespaces", "keys", "versions", "reservations"} {
+	for _, table := range []string{"origin", "namespaces", "keys", "versions", "reservations", "orphans", "removals"} {
 		columns := tableColumns(t, path, table)
 		if len(columns) < 5 {
 			t.Errorf("%s has the columns %v", table, columns)
 		}
 		for column, kind := range columns {
+			if column == "id" {
+				continue // the schema allows 1 only
+			}
 			edit := map[string]string{"TEXT": "|| 'x'", "INTEGER": "+ 7", "BLOB": "|| x'00'"}[kind]
 			statement := fmt.Sprintf("UPDATE %s SET %s = CAST(%s %s AS %s)", table, column, column, edit, kind)
 			if err := tamperWith(t, statement); !errors.Is(err, kms.ErrTampered) {
@@ -169,14 +178,25 @@ func TestMovedSeals(t *testing.T) {
 	}
 }
 
+func TestMissingHead(t *testing.T) {
+	path := storePath(t)
+	database, store := openStore(t, path)
+	sample(t, store)
+	if err := database.Close(); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, path, "DELETE FROM head")
+	_, err := keystore.Open(t.Context(), keystore.Config{Driver: "sqlite", DSN: path})
+	names(t, err, "table head")
+}
+
 func TestMissingRows(t *testing.T) {
 	names(t, tamperWith(t, "DELETE FROM namespaces"), orders)
 	names(t, tamperWith(t, "DELETE FROM keys WHERE key_id = 'orders'"), orders+"/versions/1")
 	names(t, tamperWith(t, "DELETE FROM versions WHERE key_id = 'orders' AND number = 2"), orders+"/versions/2")
 	names(t, tamperWith(t, "DELETE FROM versions WHERE "+oneRow), orders+"/versions/1")
 	names(t, tamperWith(t, "DELETE FROM reservations"), cards+"/versions/1")
-	names(t, tamperWith(t, "DELETE FROM revision"), "table revision")
-	names(t, tamperWith(t, "UPDATE revision SET value = 0"), "namespaces/shop")
+	names(t, tamperWith(t, "UPDATE head SET revision = 0"), "origin of the store")
 	err := tamperWith(t, "DELETE FROM versions WHERE key_id = 'cards'")
 	if !errors.Is(err, kms.ErrTampered) || !strings.Contains(err.Error(), "encryption counter of key version UID ") {
 		t.Errorf("a counter without its version: %v", err)
@@ -203,25 +223,34 @@ func TestRebuiltTables(t *testing.T) {
 }
 
 func TestOtherSealKey(t *testing.T) {
-	path := storePath(t)
-	database, store := openStore(t, path)
+	database, store := openStore(t, storePath(t))
 	sample(t, store)
-	other, err := database.Store(hmacSealer{id: "seal-key-2", key: "another key"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = other.Load(t.Context())
-	names(t, err, "namespaces/shop")
-	if !strings.Contains(err.Error(), `"seal-key-1"`) || !strings.Contains(err.Error(), `"seal-key-2"`) {
-		t.Errorf("the error does not name both seal keys: %v", err)
-	}
-	impostor, err := database.Store(hmacSealer{id: "seal-key-1", key: "another key"})
+	impostor, err := database.Store(func(_ context.Context, _ string, uid hsm.UID) (keystore.Sealer, error) {
+		return renamedSealer{hmacSealer{hsm.UID{9}}, uid.String()}, nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = impostor.Load(t.Context())
-	names(t, err, "namespaces/shop")
+	names(t, err, "origin of the store")
+	other, err := database.Store(func(context.Context, string, hsm.UID) (keystore.Sealer, error) {
+		return hmacSealer{hsm.UID{9}}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Load(t.Context()); err == nil {
+		t.Error("a store was read with another seal key than the one it names")
+	}
 }
+
+// renamedSealer passes for another.
+type renamedSealer struct {
+	hmacSealer
+	id string
+}
+
+func (s renamedSealer) KeyID() string { return s.id }
 
 func TestTamperedCounter(t *testing.T) {
 	for _, statement := range []string{
@@ -242,35 +271,6 @@ func TestTamperedCounter(t *testing.T) {
 		}
 		if err := database.Close(); err != nil {
 			t.Fatal(err)
-		}
-	}
-}
-
-// TestOldRowPutBack records what row seals alone cannot show; the package comment says
-// so too.
-func TestOldRowPutBack(t *testing.T) {
-	path := storePath(t)
-	database, store := openStore(t, path)
-	version := *sample(t, store).Versions[0]
-	execute(t, path, "CREATE TABLE kept AS SELECT * FROM versions WHERE "+oneRow)
-	version.Revision, version.State = 1, kms.StateRevoked
-	if _, err := store.Commit(t.Context(), &kms.Change{Versions: []*kms.Version{&version}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := database.Close(); err != nil {
-		t.Fatal(err)
-	}
-	execute(t, path, noChain, "DELETE FROM versions WHERE "+oneRow, "INSERT INTO versions SELECT * FROM kept", "DROP TABLE kept")
-
-	var reopened *keystore.Store
-	_, reopened = openStore(t, path)
-	contents, err := reopened.Load(t.Context())
-	if err != nil || contents.Revision != 2 {
-		t.Fatalf("Load: %v", err)
-	}
-	for _, v := range contents.Versions {
-		if v.Name == version.Name && v.State != kms.StateEnabled {
-			t.Errorf("the row that was put back is %v", v.State)
 		}
 	}
 }

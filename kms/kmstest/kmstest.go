@@ -64,9 +64,20 @@ func Run(t *testing.T, newFixture func(t testing.TB) Fixture) {
 		{"Revoke", testRevoke},
 		{"RevokedPrimary", testRevokedPrimary},
 		{"Transitions", testTransitions},
+		{"Restrict", testRestrict},
+		{"RotationRestrictsPrevious", testRotationRestricts},
+		{"Destruction", testDestruction},
+		{"DestructionOfARevokedVersion", testDestructionOfRevoked},
+		{"ChangesAreKnownEverywhere", testSpread},
+		{"Usage", testUsage},
 		{"Strangers", testStrangers},
 		{"Random", testRandom},
 		{"Diagnose", testDiagnose},
+		{"Replicas", testReplicas},
+		{"StoreIsVerified", testVerifyStore},
+		{"StoreIsSealedAnew", testResealStore},
+		{"Backup", testBackup},
+		{"Orphans", testOrphans},
 		{"Cancellation", testCancellation},
 	}
 	for _, test := range tests {
@@ -124,11 +135,15 @@ func (s *suite) mustCreateNamed(name kms.KeyName, p kms.Profile) kms.KeyName {
 
 func (s *suite) mustRotate(name kms.KeyName) kms.VersionName {
 	s.Helper()
-	r, err := s.Admin.API.RotateKey(s.ctx, s.Admin.Principal, name, uuid.NewString())
+	r, err := s.rotate(&kms.RotateKeyRequest{Name: name, RequestID: uuid.NewString()})
 	if err != nil {
 		s.Fatalf("RotateKey(%s): %v", name, err)
 	}
 	return r.Version.Name
+}
+
+func (s *suite) rotate(r *kms.RotateKeyRequest) (*kms.RotateKeyResult, error) {
+	return s.Admin.API.RotateKey(s.ctx, s.Admin.Principal, r)
 }
 
 func (s *suite) encrypt(key kms.KeyName, plaintext string, b kms.Binding) (*kms.EncryptResult, error) {
@@ -196,6 +211,27 @@ func (s *suite) mustUnwrap(items ...kms.DataKeyItem) []kms.DataKeyResult {
 
 func (s *suite) disable(v kms.VersionName, reason string) (*kms.StateChange, error) {
 	return s.Admin.API.DisableKeyVersion(s.ctx, s.Admin.Principal, v, reason)
+}
+
+func (s *suite) restrict(v kms.VersionName, reason string) (*kms.StateChange, error) {
+	return s.Admin.API.RestrictKeyVersion(s.ctx, s.Admin.Principal, v, reason)
+}
+
+func (s *suite) schedule(r *kms.DestructionRequest) (*kms.StateChange, error) {
+	return s.Admin.API.ScheduleKeyVersionDestruction(s.ctx, s.Admin.Principal, r)
+}
+
+func (s *suite) restore(v kms.VersionName) (*kms.StateChange, error) {
+	return s.Admin.API.RestoreKeyVersion(s.ctx, s.Admin.Principal, v, "needed after all")
+}
+
+func (s *suite) mustGetVersion(v kms.VersionName) *kms.VersionInfo {
+	s.Helper()
+	info, err := s.Admin.API.GetKeyVersion(s.ctx, s.Admin.Principal, v)
+	if err != nil {
+		s.Fatalf("GetKeyVersion(%s): %v", v, err)
+	}
+	return info
 }
 
 func (s *suite) enable(v kms.VersionName) (*kms.StateChange, error) {

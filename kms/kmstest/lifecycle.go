@@ -13,7 +13,7 @@ func testRotation(t *testing.T, s *suite) {
 	for _, p := range profiles {
 		name := s.mustCreate("k-"+string('a'+rune(p)), p)
 		old := s.mustEncrypt(name, "old", kms.Binding{})
-		rotated, err := s.Admin.API.RotateKey(s.ctx, s.Admin.Principal, name, "")
+		rotated, err := s.rotate(&kms.RotateKeyRequest{Name: name})
 		wantOK(t, err, "RotateKey")
 		if rotated.Version.Name != name.Version(2) || !rotated.Version.Primary || rotated.Version.State != kms.StateEnabled ||
 			rotated.Key.Primary != 2 || rotated.Key.VersionCount != 2 {
@@ -35,9 +35,9 @@ func testRotation(t *testing.T, s *suite) {
 			t.Fatalf("old data opens as %q under %s", []byte(opened.Plaintext), opened.Version)
 		}
 	}
-	_, err := s.Admin.API.RotateKey(s.ctx, s.Admin.Principal, s.key("absent"), "")
+	_, err := s.rotate(&kms.RotateKeyRequest{Name: s.key("absent")})
 	wantError(t, err, kms.ErrKeyNotFound, "RotateKey of none")
-	_, err = s.Admin.API.RotateKey(s.ctx, s.Admin.Principal, s.key("absent"), "no uuid")
+	_, err = s.rotate(&kms.RotateKeyRequest{Name: s.key("absent"), RequestID: "no uuid"})
 	wantViolation(t, err, "request_id", "RotateKey with a bad request id")
 }
 
@@ -45,7 +45,7 @@ func testRotationRetried(t *testing.T, s *suite) {
 	name := s.mustCreate("orders", kms.ProfileDerived)
 	id := uuid.NewString()
 	for range 3 {
-		r, err := s.Admin.API.RotateKey(s.ctx, s.Admin.Principal, name, id)
+		r, err := s.rotate(&kms.RotateKeyRequest{Name: name, RequestID: id})
 		wantOK(t, err, "RotateKey")
 		if r.Version.Name.Number() != 2 || r.Key.VersionCount != 2 {
 			t.Fatalf("a repeated rotation returned version %d of %d", r.Version.Name.Number(), r.Key.VersionCount)
@@ -54,7 +54,7 @@ func testRotationRetried(t *testing.T, s *suite) {
 	created := uuid.NewString()
 	_, err := s.Admin.API.CreateKey(s.ctx, s.Admin.Principal, &kms.CreateKeyRequest{Name: s.key("other"), RequestID: created})
 	wantOK(t, err, "CreateKey")
-	_, err = s.Admin.API.RotateKey(s.ctx, s.Admin.Principal, s.key("other"), created)
+	_, err = s.rotate(&kms.RotateKeyRequest{Name: s.key("other"), RequestID: created})
 	wantError(t, err, kms.ErrRequestIDReused, "RotateKey with the id of CreateKey")
 }
 
@@ -178,9 +178,15 @@ func testTransitions(t *testing.T, s *suite) {
 	_, err = s.disable(name.Version(1), long)
 	wantError(t, err, kms.ErrLimitExceeded, "DisableKeyVersion with a long reason")
 	for doing, call := range map[string]func(kms.VersionName) error{
-		"enable":  func(v kms.VersionName) error { _, err := s.enable(v); return err },
-		"disable": func(v kms.VersionName) error { _, err := s.disable(v, ""); return err },
-		"revoke":  func(v kms.VersionName) error { _, err := s.revoke(v, "r", true); return err },
+		"enable":   func(v kms.VersionName) error { _, err := s.enable(v); return err },
+		"disable":  func(v kms.VersionName) error { _, err := s.disable(v, ""); return err },
+		"revoke":   func(v kms.VersionName) error { _, err := s.revoke(v, "r", true); return err },
+		"restrict": func(v kms.VersionName) error { _, err := s.restrict(v, ""); return err },
+		"restore":  func(v kms.VersionName) error { _, err := s.restore(v); return err },
+		"schedule": func(v kms.VersionName) error {
+			_, err := s.schedule(&kms.DestructionRequest{Name: v, Reason: "r", DataLossAccepted: true})
+			return err
+		},
 	} {
 		wantError(t, call(name.Version(9)), kms.ErrVersionNotFound, doing+" of no version")
 		wantError(t, call(s.key("absent").Version(1)), kms.ErrVersionNotFound, doing+" of no key")

@@ -224,7 +224,7 @@ func testCancellation(t *testing.T, s *suite) {
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("a cancelled Encrypt: %v", err)
 	}
-	_, err = s.Admin.API.RotateKey(ctx, s.Admin.Principal, name, "")
+	_, err = s.Admin.API.RotateKey(ctx, s.Admin.Principal, &kms.RotateKeyRequest{Name: name})
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("a cancelled RotateKey: %v", err)
 	}

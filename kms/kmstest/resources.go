@@ -1,6 +1,7 @@
 package kmstest
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -267,13 +268,43 @@ func testStrangers(t *testing.T, s *suite) {
 			_, err := api.UpdateKey(s.ctx, who, &kms.UpdateKeyRequest{Name: name, RotationPeriod: &period})
 			return err
 		},
-		"RotateKey":         func() error { _, err := api.RotateKey(s.ctx, who, name, ""); return err },
+		"RotateKey": func() error {
+			_, err := api.RotateKey(s.ctx, who, &kms.RotateKeyRequest{Name: name})
+			return err
+		},
 		"GetKeyVersion":     func() error { _, err := api.GetKeyVersion(s.ctx, who, name.Version(1)); return err },
 		"ListKeyVersions":   func() error { _, err := api.ListKeyVersions(s.ctx, who, name, kms.Page{}); return err },
 		"EnableKeyVersion":  func() error { _, err := api.EnableKeyVersion(s.ctx, who, name.Version(1), ""); return err },
 		"DisableKeyVersion": func() error { _, err := api.DisableKeyVersion(s.ctx, who, name.Version(1), ""); return err },
 		"RevokeKeyVersion": func() error {
 			_, err := api.RevokeKeyVersion(s.ctx, who, &kms.RevokeRequest{Name: name.Version(1), Reason: "r", DataLossAccepted: true})
+			return err
+		},
+		"RestrictKeyVersion": func() error { _, err := api.RestrictKeyVersion(s.ctx, who, name.Version(1), ""); return err },
+		"RestoreKeyVersion":  func() error { _, err := api.RestoreKeyVersion(s.ctx, who, name.Version(1), ""); return err },
+		"ScheduleKeyVersionDestruction": func() error {
+			_, err := api.ScheduleKeyVersionDestruction(s.ctx, who,
+				&kms.DestructionRequest{Name: name.Version(1), Reason: "r", DataLossAccepted: true})
+			return err
+		},
+		"ListReplicas": func() error { _, err := api.ListReplicas(s.ctx, who); return err },
+		"VerifyStore":  func() error { _, err := api.VerifyStore(s.ctx, who); return err },
+		"ResealStore":  func() error { _, err := api.ResealStore(s.ctx, who, "r"); return err },
+		"BackupStore": func() error {
+			var got bytes.Buffer
+			_, err := api.BackupStore(s.ctx, who, &got)
+			if got.Len() > 0 {
+				t.Errorf("a stranger got %d bytes of a backup", got.Len())
+			}
+			return err
+		},
+		"RestoreStore": func() error {
+			_, err := api.RestoreStore(s.ctx, who, &kms.RestoreStoreRequest{Backup: strings.NewReader("x"), Reason: "r"})
+			return err
+		},
+		"ListOrphans": func() error { _, err := api.ListOrphans(s.ctx, who); return err },
+		"ScheduleOrphanDestruction": func() error {
+			_, err := api.ScheduleOrphanDestruction(s.ctx, who, &kms.OrphanDestructionRequest{Reason: "r"})
 			return err
 		},
 		"Encrypt": func() error { _, err := api.Encrypt(s.ctx, who, &kms.EncryptRequest{Key: name}); return err },

@@ -46,27 +46,22 @@ func newWorld(t testing.TB, m *Metrics, tracing *Tracing, dial ...grpc.DialOptio
 	t.Helper()
 	ctx := t.Context()
 	w := &world{token: hsmtest.NewFaults(hsmtest.NewMemory(hsmtest.MemoryConfig{}).Open()), audit: &notebook{}}
-	database, err := keystore.Open(ctx, keystore.Config{Driver: "sqlite", DSN: filepath.Join(t.TempDir(), "keyholt.db")})
-	must(t, err)
-	t.Cleanup(func() { must(t, database.Close()) })
-
 	token := coalesce.NewToken(Token(counted{w.token}, m, tracing), coalesce.Config{Observe: QueueObserver(m, tracing)})
 	t.Cleanup(func() { must(t, token.Close()) })
 	m.Queue(token.Stats)
 
-	uid, made := database.SealKey()
-	sealer, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made)
+	store, err := keystore.OpenStore(ctx, keystore.Config{Driver: "sqlite", DSN: filepath.Join(t.TempDir(), "keyholt.db")}, token)
 	must(t, err)
-	must(t, database.ConfirmSealKey(ctx))
-	store, err := database.Store(sealer)
-	must(t, err)
+	t.Cleanup(func() { must(t, store.Close()) })
 	w.service, err = kms.New(ctx, kms.Config{
-		Token: token, Store: m.Store(store), Sealer: sealer, Authorizer: everybody{}, Auditor: m.Auditor(w.audit),
+		Token: token, Store: m.Store(store), Authorizer: everybody{}, Auditor: m.Auditor(w.audit),
 		Logger: slog.New(slog.DiscardHandler), Observer: tracing.Observer(),
 	})
 	must(t, err)
 	t.Cleanup(w.service.Close)
 	m.Inventory(w.service.Inventory)
+	m.Schedule(w.service.Schedule)
+	m.Replica(w.service.ReplicaStatus)
 
 	server, err := grpcapi.New(grpcapi.Config{
 		API: w.service, Credentials: asAdmin{insecure.NewCredentials()}, Logger: slog.New(slog.DiscardHandler),

@@ -42,7 +42,10 @@ var (
 // The series that are there from the start, with 0 if need be.
 var (
 	everyProfile = [...]kms.Profile{kms.ProfileDerived, kms.ProfileStrict}
-	everyState   = [...]kms.State{kms.StateCreating, kms.StateEnabled, kms.StateDisabled, kms.StateRevoked}
+	everyState   = [...]kms.State{
+		kms.StateCreating, kms.StateEnabled, kms.StateRewrapOnly, kms.StateDisabled, kms.StateRevoked,
+		kms.StateDestroyScheduled, kms.StateDestroyed,
+	}
 )
 
 // inventory collects a kms.Inventory.

@@ -13,13 +13,15 @@ import (
 type Metrics struct {
 	registry *prometheus.Registry
 
-	server  *grpcprometheus.ServerMetrics
-	request requestMetrics
-	audit   auditMetrics
-	store   storeMetrics
-	token   tokenMetrics
-	queue   queueMetrics
-	keys    keyMetrics
+	server   *grpcprometheus.ServerMetrics
+	request  requestMetrics
+	audit    auditMetrics
+	store    storeMetrics
+	token    tokenMetrics
+	queue    queueMetrics
+	keys     keyMetrics
+	schedule *schedule
+	replica  *replicaMetrics
 }
 
 // NewMetrics returns metrics of which nothing is watched yet. version is the server's.
@@ -32,6 +34,8 @@ func NewMetrics(version string) *Metrics {
 		store:    newStoreMetrics(),
 		queue:    newQueueMetrics(),
 		keys:     newKeyMetrics(),
+		schedule: new(schedule),
+		replica:  newReplicaMetrics(),
 	}
 	m.token = newTokenMetrics(m.request.dataRequests.Load)
 	m.registry.MustRegister( // which fails on nothing but names given twice
@@ -42,7 +46,7 @@ func NewMetrics(version string) *Metrics {
 	)
 	for _, part := range [][]prometheus.Collector{
 		m.request.collectors(), m.audit.collectors(), m.store.collectors(),
-		m.token.collectors(), m.queue.collectors(), m.keys.collectors(),
+		m.token.collectors(), m.queue.collectors(), m.keys.collectors(), {m.schedule, m.replica},
 	} {
 		m.registry.MustRegister(part...)
 	}

@@ -125,7 +125,7 @@ func TestMetricsOfFailures(t *testing.T) {
 // TestCommitFailure: the outcome of a commit is the reason of its error.
 func TestCommitFailure(t *testing.T) {
 	m := NewMetrics("v1.2.3")
-	if _, err := m.Store(failingStore{}).Commit(t.Context(), &kms.Change{}); err == nil {
+	if _, err := m.Store(failingStore{}).Update(t.Context(), 0, nil); err == nil {
 		t.Fatal("no error")
 	}
 	m.want(t, map[string]float64{`keyholt_store_commits_total{outcome="STORE_UNAVAILABLE"}`: 1})
@@ -133,8 +133,10 @@ func TestCommitFailure(t *testing.T) {
 
 type failingStore struct{ kms.Store }
 
-func (failingStore) Commit(context.Context, *kms.Change) (kms.Revision, error) {
-	return 0, kms.ErrStoreUnavailable
+func (failingStore) Update(
+	context.Context, kms.Revision, func(*kms.Delta) (*kms.Change, error),
+) (kms.Head, error) {
+	return kms.Head{}, kms.ErrStoreUnavailable
 }
 
 // TestLint holds the names to the rules of Prometheus.
@@ -162,6 +164,8 @@ func TestOff(t *testing.T) {
 		t.Error("something watches")
 	}
 	m.Inventory(nil)
+	m.Schedule(nil)
+	m.Replica(nil)
 	m.Queue(nil)
 	must(t, tracing.Close(t.Context()))
 	must(t, token.Close())

@@ -41,17 +41,26 @@ func (m *Metrics) Store(inner kms.Store) kms.Store {
 	return &store{Store: inner, metrics: &m.store}
 }
 
-// store passes on all methods but Commit as they are.
+// store passes on all methods but Update as they are.
 type store struct {
 	kms.Store
 	metrics *storeMetrics
 }
 
-// Commit implements [kms.Store].
-func (s *store) Commit(ctx context.Context, change *kms.Change) (kms.Revision, error) {
+// Update implements [kms.Store]. What makes no change is not counted.
+func (s *store) Update(
+	ctx context.Context, since kms.Revision, build func(*kms.Delta) (*kms.Change, error),
+) (kms.Head, error) {
 	began := time.Now()
-	revision, err := s.Store.Commit(ctx, change)
-	s.metrics.duration.Observe(time.Since(began).Seconds())
-	s.metrics.commits.WithLabelValues(outcomeOf(err)).Inc()
-	return revision, err
+	changes := false
+	head, err := s.Store.Update(ctx, since, func(delta *kms.Delta) (*kms.Change, error) {
+		change, err := build(delta)
+		changes = err == nil && change != nil
+		return change, err
+	})
+	if changes || err != nil {
+		s.metrics.duration.Observe(time.Since(began).Seconds())
+		s.metrics.commits.WithLabelValues(outcomeOf(err)).Inc()
+	}
+	return head, err
 }

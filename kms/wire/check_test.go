@@ -251,8 +251,7 @@ func decodeAny(t *testing.T, m proto.Message) error {
 	case *kmsv1.UpdateKeyRequest:
 		return errorOf(DecodeUpdateKeyRequest(m))
 	case *kmsv1.RotateKeyRequest:
-		_, _, err := DecodeRotateKeyRequest(m)
-		return err
+		return errorOf(DecodeRotateKeyRequest(m))
 	case *kmsv1.GetKeyVersionRequest:
 		return errorOf(DecodeGetKeyVersionRequest(m))
 	case *kmsv1.ListKeyVersionsRequest:
@@ -266,6 +265,23 @@ func decodeAny(t *testing.T, m proto.Message) error {
 		return err
 	case *kmsv1.RevokeKeyVersionRequest:
 		return errorOf(DecodeRevokeKeyVersionRequest(m))
+	case *kmsv1.RestrictKeyVersionRequest:
+		return errorOf3(DecodeRestrictKeyVersionRequest(m))
+	case *kmsv1.RestoreKeyVersionRequest:
+		return errorOf3(DecodeRestoreKeyVersionRequest(m))
+	case *kmsv1.ScheduleKeyVersionDestructionRequest:
+		return errorOf(DecodeScheduleKeyVersionDestructionRequest(m))
+	case *kmsv1.ResealStoreRequest:
+		DecodeResealStoreRequest(m)
+	case *kmsv1.RestoreStoreRequest:
+		_, optionsErr := DecodeRestoreOptions(m)
+		_, chunkErr := DecodeRestoreChunk(m)
+		if optionsErr == nil && chunkErr == nil {
+			t.Fatal("a part is both options and bytes")
+		}
+		return errors.Join(optionsErr, chunkErr)
+	case *kmsv1.ScheduleOrphanDestructionRequest:
+		return errorOf(DecodeScheduleOrphanDestructionRequest(m))
 	case *kmsv1.EncryptRequest:
 		return errorOf(DecodeEncryptRequest(m))
 	case *kmsv1.DecryptRequest:
@@ -286,7 +302,8 @@ func decodeAny(t *testing.T, m proto.Message) error {
 		return errorOf(DecodeRewrapDataKeysRequest(m))
 	case *kmsv1.GenerateRandomRequest:
 		DecodeGenerateRandomRequest(m)
-	case *kmsv1.DiagnoseRequest, *kmsv1.WhoAmIRequest: // empty
+	case *kmsv1.DiagnoseRequest, *kmsv1.WhoAmIRequest, *kmsv1.ListReplicasRequest, *kmsv1.VerifyStoreRequest,
+		*kmsv1.BackupStoreRequest, *kmsv1.ListOrphansRequest: // empty
 	default:
 		t.Fatalf("no decoder of %T is tested", m)
 	}

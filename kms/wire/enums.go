@@ -37,6 +37,9 @@ var states = enumTable[kmsv1.KeyVersionState, kms.State]{
 	{kmsv1.KeyVersionState_KEY_VERSION_STATE_ENABLED, kms.StateEnabled},
 	{kmsv1.KeyVersionState_KEY_VERSION_STATE_DISABLED, kms.StateDisabled},
 	{kmsv1.KeyVersionState_KEY_VERSION_STATE_REVOKED, kms.StateRevoked},
+	{kmsv1.KeyVersionState_KEY_VERSION_STATE_REWRAP_ONLY, kms.StateRewrapOnly},
+	{kmsv1.KeyVersionState_KEY_VERSION_STATE_DESTROY_SCHEDULED, kms.StateDestroyScheduled},
+	{kmsv1.KeyVersionState_KEY_VERSION_STATE_DESTROYED, kms.StateDestroyed},
 }
 
 var tokenSwitches = enumTable[kmsv1.TokenSwitch, kms.TokenSwitch]{

@@ -54,21 +54,54 @@ func aVersionInfo() *kms.VersionInfo {
 		Version: kms.Version{
 			Name:           aKey().Version(2),
 			UID:            hsm.UID{1, 2, 3, 0xff},
-			State:          kms.StateRevoked,
+			State:          kms.StateDestroyScheduled,
 			CreateTime:     aTime(3),
 			StateTime:      aTime(4),
 			StatePrincipal: "unix:1000",
 			StateReason:    "laptop stolen",
+			DestroyTime:    aTime(7),
+			RestoreTo:      kms.StateRevoked,
 			FirstUse:       aTime(5),
 			Revision:       1 << 60,
 		},
 		Primary:     true,
 		Unavailable: "the object is missing",
+		Usage: []kms.UsageCount{
+			{UID: hsm.UID{1, 2, 3, 0xff}, Action: kms.ActionDecrypt, Count: 1 << 63, LastUsed: aTime(6)},
+			{UID: hsm.UID{1, 2, 3, 0xff}, Action: kms.ActionEncrypt, Count: 7, LastUsed: aTime(5)},
+		},
 	}
 }
 
 func aStateChange() *kms.StateChange {
-	return &kms.StateChange{Version: aVersionInfo(), Switch: kms.SwitchUnsupported}
+	return &kms.StateChange{Version: aVersionInfo(), Switch: kms.SwitchUnsupported, Spread: aSpread()}
+}
+
+func aSpread() kms.Spread {
+	return kms.Spread{
+		Revision: 1 << 62, Acknowledged: []string{"a:1", "b:2"}, Expired: []string{"c:3"}, Took: 1520 * time.Millisecond,
+	}
+}
+
+func aStoreReport() *kms.StoreReport {
+	return &kms.StoreReport{
+		StoreID: "0123456789abcdef", Revision: 12, SealKey: hsm.UID{9}, Rows: map[string]int{"keys": 3, "versions": 7},
+		Problems: []string{"the row of namespaces/shop has no seal"}, Spread: aSpread(),
+	}
+}
+
+func aReplica() *kms.ReplicaInfo {
+	return &kms.ReplicaInfo{
+		Lease: kms.Lease{
+			ID: "0123456789abcdef", Counter: 4, Applied: 11, Duration: 5 * time.Second, Replica: "a:1", Release: "v1",
+			StartTime: aTime(8),
+		},
+		Self: true, Lag: 1, Live: true, Idle: time.Millisecond,
+	}
+}
+
+func anOrphan() *kms.OrphanInfo {
+	return &kms.OrphanInfo{UID: hsm.UID{5}, Label: "keyholt:0123456789abcdef:1", Spec: hsm.AES256GCM, DestroyTime: aTime(9)}
 }
 
 func someItems(data bool) []kms.DataKeyItem {

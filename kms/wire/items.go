@@ -22,12 +22,14 @@ func (d *decoder) checkCount(n int) error {
 	return nil
 }
 
-func tooManyItems(n int) *kms.Error {
+func tooManyItems(n int) *kms.Error { return tooMany("items", n) }
+
+func tooMany(field string, n int) *kms.Error {
 	description := fmt.Sprintf("%d items, and %d is the limit", n, kms.MaxItems)
 	return &kms.Error{
 		Sentinel:   kms.ErrLimitExceeded,
-		Message:    "items: " + description,
-		Violations: []kms.Violation{{Field: "items", Description: description}},
+		Message:    field + ": " + description,
+		Violations: []kms.Violation{{Field: field, Description: description}},
 	}
 }
 

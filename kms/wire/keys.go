@@ -3,6 +3,7 @@ package wire
 import (
 	"math"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/keyholt/keyholt/kms"
@@ -50,6 +51,7 @@ func DecodeCreateKeyRequest(m *kmsv1.CreateKeyRequest) (*kms.CreateKeyRequest, e
 		{"key.create_time", key.GetCreateTime() != nil},
 		{"key.rotate_time", key.GetRotateTime() != nil},
 		{"key.etag", key.GetEtag() != ""},
+		{"key.next_rotation_time", key.GetNextRotationTime() != nil},
 	} {
 		if output.set {
 			d.refuse(output.field, "must not be set")
@@ -168,23 +170,51 @@ func DecodeUpdateKeyRequest(m *kmsv1.UpdateKeyRequest) (*kms.UpdateKeyRequest, e
 }
 
 // EncodeRotateKeyRequest makes the message.
-func EncodeRotateKeyRequest(name kms.KeyName, requestID string) *kmsv1.RotateKeyRequest {
-	return &kmsv1.RotateKeyRequest{Name: encodeName(name), RequestId: requestID}
+func EncodeRotateKeyRequest(r *kms.RotateKeyRequest) *kmsv1.RotateKeyRequest {
+	return &kmsv1.RotateKeyRequest{
+		Name:             encodeName(r.Name),
+		RequestId:        r.RequestID,
+		RestrictPrevious: r.RestrictPrevious,
+		Reason:           r.Reason,
+	}
 }
 
-// DecodeRotateKeyRequest returns the name of the key to rotate, and the request id.
-func DecodeRotateKeyRequest(m *kmsv1.RotateKeyRequest) (name kms.KeyName, requestID string, err error) {
+// DecodeRotateKeyRequest reads the request.
+func DecodeRotateKeyRequest(m *kmsv1.RotateKeyRequest) (*kms.RotateKeyRequest, error) {
 	d := decoder{}
-	name = d.key("name", m.GetName())
-	return name, m.GetRequestId(), d.err()
+	r := &kms.RotateKeyRequest{
+		Name:             d.key("name", m.GetName()),
+		RequestID:        m.GetRequestId(),
+		RestrictPrevious: m.GetRestrictPrevious(),
+		Reason:           m.GetReason(),
+	}
+	return r, d.err()
 }
 
-// EncodeRotateKeyResponse makes the message.
+// maxRestricted is how much of a response the restricted versions may fill, in bytes: a
+// key that is rotated each second has very many.
+const maxRestricted = 2 << 20
+
+// EncodeRotateKeyResponse makes the message. Of more restricted versions than a message
+// holds it has the first ones.
 func EncodeRotateKeyResponse(r *kms.RotateKeyResult) *kmsv1.RotateKeyResponse {
-	return &kmsv1.RotateKeyResponse{Version: EncodeKeyVersion(r.Version), Key: EncodeKey(r.Key)}
+	m := &kmsv1.RotateKeyResponse{
+		Version: EncodeKeyVersion(r.Version),
+		Key:     EncodeKey(r.Key),
+		Spread:  encodeSpread(&r.Spread),
+	}
+	left := maxRestricted
+	for _, version := range r.Restricted {
+		restricted := EncodeKeyVersion(version)
+		if left -= proto.Size(restricted) + 4; left < 0 {
+			break
+		}
+		m.Restricted = append(m.Restricted, restricted)
+	}
+	return m
 }
 
-// DecodeRotateKeyResponse reads the new version and its key.
+// DecodeRotateKeyResponse reads the result of a rotation.
 func DecodeRotateKeyResponse(m *kmsv1.RotateKeyResponse) (*kms.RotateKeyResult, error) {
 	version, err := DecodeKeyVersion(m.GetVersion())
 	if err != nil {
@@ -194,7 +224,13 @@ func DecodeRotateKeyResponse(m *kmsv1.RotateKeyResponse) (*kms.RotateKeyResult, 
 	if err != nil {
 		return nil, err
 	}
-	return &kms.RotateKeyResult{Version: version, Key: key}, nil
+	restricted, err := all(m.GetRestricted(), DecodeKeyVersion)
+	if err != nil {
+		return nil, err
+	}
+	return &kms.RotateKeyResult{
+		Version: version, Key: key, Restricted: restricted, Spread: decodeSpread(m.GetSpread()),
+	}, nil
 }
 
 // encodeInt keeps what does not fit at the nearest number: it is out of range on the

@@ -47,28 +47,44 @@ func TestViolations(t *testing.T) {
 		err  error
 		want []string
 	}{
-		"CreateNamespace":         {errorOf(DecodeCreateNamespaceRequest(&kmsv1.CreateNamespaceRequest{NamespaceId: "UPPER"})), []string{"namespace_id"}},
-		"CreateNamespace, empty":  {errorOf(DecodeCreateNamespaceRequest(&kmsv1.CreateNamespaceRequest{})), []string{"namespace_id"}},
-		"GetNamespace":            {errorOf(DecodeGetNamespaceRequest(&kmsv1.GetNamespaceRequest{Name: bad})), []string{"name"}},
-		"CreateKey, empty":        {errorOf(DecodeCreateKeyRequest(&kmsv1.CreateKeyRequest{})), []string{"key_id", "parent"}},
-		"CreateKey, bad names":    {errorOf(DecodeCreateKeyRequest(&kmsv1.CreateKeyRequest{Parent: bad, KeyId: "a/b"})), []string{"key_id", "parent"}},
-		"GetKey":                  {errorOf(DecodeGetKeyRequest(&kmsv1.GetKeyRequest{Name: bad})), []string{"name"}},
-		"GetKey of a version":     {errorOf(DecodeGetKeyRequest(&kmsv1.GetKeyRequest{Name: key + "/versions/1"})), []string{"name"}},
-		"GetKeyVersion":           {errorOf(DecodeGetKeyVersionRequest(&kmsv1.GetKeyVersionRequest{Name: key + "/versions/0"})), []string{"name"}},
-		"Revoke":                  {errorOf(DecodeRevokeKeyVersionRequest(&kmsv1.RevokeKeyVersionRequest{Name: key + "/versions/01"})), []string{"name"}},
-		"Encrypt":                 {errorOf(DecodeEncryptRequest(&kmsv1.EncryptRequest{})), []string{"key"}},
-		"Decrypt":                 {errorOf(DecodeDecryptRequest(&kmsv1.DecryptRequest{Key: bad})), []string{"key", "parent"}},
-		"ReEncrypt":               {errorOf(DecodeReEncryptRequest(&kmsv1.ReEncryptRequest{SourceKey: bad, DestinationKey: bad})), []string{"destination_key", "parent", "source_key"}},
-		"GenerateDataKeys":        {errorOf(DecodeGenerateDataKeysRequest(&kmsv1.GenerateDataKeysRequest{})), []string{"key"}},
-		"WrapDataKeys, empty":     {errorOf(DecodeWrapDataKeysRequest(&kmsv1.WrapDataKeysRequest{})), []string{"items", "parent"}},
-		"UnwrapDataKeys, no item": {errorOf(DecodeUnwrapDataKeysRequest(&kmsv1.UnwrapDataKeysRequest{Parent: "namespaces/shop"})), []string{"items"}},
-		"RewrapDataKeys":          {errorOf(DecodeRewrapDataKeysRequest(&kmsv1.RewrapDataKeysRequest{Key: bad})), []string{"items", "key", "parent"}},
+		"CreateNamespace":        {errorOf(DecodeCreateNamespaceRequest(&kmsv1.CreateNamespaceRequest{NamespaceId: "UPPER"})), []string{"namespace_id"}},
+		"CreateNamespace, empty": {errorOf(DecodeCreateNamespaceRequest(&kmsv1.CreateNamespaceRequest{})), []string{"namespace_id"}},
+		"GetNamespace":           {errorOf(DecodeGetNamespaceRequest(&kmsv1.GetNamespaceRequest{Name: bad})), []string{"name"}},
+		"CreateKey, empty":       {errorOf(DecodeCreateKeyRequest(&kmsv1.CreateKeyRequest{})), []string{"key_id", "parent"}},
+		"CreateKey, bad names":   {errorOf(DecodeCreateKeyRequest(&kmsv1.CreateKeyRequest{Parent: bad, KeyId: "a/b"})), []string{"key_id", "parent"}},
+		"GetKey":                 {errorOf(DecodeGetKeyRequest(&kmsv1.GetKeyRequest{Name: bad})), []string{"name"}},
+		"GetKey of a version":    {errorOf(DecodeGetKeyRequest(&kmsv1.GetKeyRequest{Name: key + "/versions/1"})), []string{"name"}},
+		"GetKeyVersion":          {errorOf(DecodeGetKeyVersionRequest(&kmsv1.GetKeyVersionRequest{Name: key + "/versions/0"})), []string{"name"}},
+		"Revoke":                 {errorOf(DecodeRevokeKeyVersionRequest(&kmsv1.RevokeKeyVersionRequest{Name: key + "/versions/01"})), []string{"name"}},
+		"Restrict":               {errorOf3(DecodeRestrictKeyVersionRequest(&kmsv1.RestrictKeyVersionRequest{Name: bad})), []string{"name"}},
+		"Restore":                {errorOf3(DecodeRestoreKeyVersionRequest(&kmsv1.RestoreKeyVersionRequest{})), []string{"name"}},
+		"ScheduleDestruction": {errorOf(DecodeScheduleKeyVersionDestructionRequest(&kmsv1.ScheduleKeyVersionDestructionRequest{
+			Window: &durationpb.Duration{Seconds: -1},
+		})), []string{"name", "window"}},
+		"ScheduleDestruction at once": {errorOf(DecodeScheduleKeyVersionDestructionRequest(&kmsv1.ScheduleKeyVersionDestructionRequest{
+			Name: key + "/versions/1", Window: &durationpb.Duration{},
+		})), []string{"window"}},
+		"ScheduleOrphanDestruction": {errorOf(DecodeScheduleOrphanDestructionRequest(&kmsv1.ScheduleOrphanDestructionRequest{
+			Uids: []string{"", strings.Repeat("0", 32), "0x"}, Window: &durationpb.Duration{Nanos: -1},
+		})), []string{"uids[0]", "uids[2]", "window"}},
+		"RestoreStore without options": {errorOf(DecodeRestoreOptions(EncodeRestoreChunk([]byte("x")))), []string{"options"}},
+		"RestoreStore, options twice":  {errorOf(DecodeRestoreChunk(EncodeRestoreOptions(&kms.RestoreStoreRequest{}))), []string{"chunk"}},
+		"RestoreStore, nothing":        {errorOf(DecodeRestoreChunk(&kmsv1.RestoreStoreRequest{})), []string{"chunk"}},
+		"Encrypt":                      {errorOf(DecodeEncryptRequest(&kmsv1.EncryptRequest{})), []string{"key"}},
+		"Decrypt":                      {errorOf(DecodeDecryptRequest(&kmsv1.DecryptRequest{Key: bad})), []string{"key", "parent"}},
+		"ReEncrypt":                    {errorOf(DecodeReEncryptRequest(&kmsv1.ReEncryptRequest{SourceKey: bad, DestinationKey: bad})), []string{"destination_key", "parent", "source_key"}},
+		"GenerateDataKeys":             {errorOf(DecodeGenerateDataKeysRequest(&kmsv1.GenerateDataKeysRequest{})), []string{"key"}},
+		"WrapDataKeys, empty":          {errorOf(DecodeWrapDataKeysRequest(&kmsv1.WrapDataKeysRequest{})), []string{"items", "parent"}},
+		"UnwrapDataKeys, no item":      {errorOf(DecodeUnwrapDataKeysRequest(&kmsv1.UnwrapDataKeysRequest{Parent: "namespaces/shop"})), []string{"items"}},
+		"RewrapDataKeys":               {errorOf(DecodeRewrapDataKeysRequest(&kmsv1.RewrapDataKeysRequest{Key: bad})), []string{"items", "key", "parent"}},
 	} {
 		if diff := cmp.Diff(test.want, fieldsOf(t, test.err)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
 }
+
+func errorOf3[A, B any](_ A, _ B, err error) error { return err }
 
 func TestCreateKeyRefusesWhatIsNotTheCallers(t *testing.T) {
 	m := &kmsv1.CreateKeyRequest{
@@ -86,10 +102,11 @@ func TestCreateKeyRefusesWhatIsNotTheCallers(t *testing.T) {
 			CreateTime:        &timestamppb.Timestamp{},
 			RotateTime:        &timestamppb.Timestamp{},
 			Etag:              "r1",
+			NextRotationTime:  &timestamppb.Timestamp{},
 		},
 	}
 	want := []string{
-		"key.algorithm", "key.create_time", "key.etag", "key.name", "key.primary_state", "key.primary_version",
+		"key.algorithm", "key.create_time", "key.etag", "key.name", "key.next_rotation_time", "key.primary_state", "key.primary_version",
 		"key.protection_profile", "key.purpose", "key.rotate_time", "key.rotation_period", "key.version_count",
 	}
 	_, err := DecodeCreateKeyRequest(m)
@@ -193,10 +210,12 @@ func TestTooManyItems(t *testing.T) {
 		"RewrapDataKeys":        errorOf(DecodeRewrapDataKeysRequest(&kmsv1.RewrapDataKeysRequest{Items: rewrap})),
 		"WrapDataKeys, check":   Check(&kmsv1.WrapDataKeysRequest{Items: wrap}),
 		"UnwrapDataKeys, check": Check(&kmsv1.UnwrapDataKeysRequest{Items: unwrap}),
+		"ScheduleOrphanDestruction": errorOf(DecodeScheduleOrphanDestructionRequest(
+			&kmsv1.ScheduleOrphanDestructionRequest{Uids: make([]string, kms.MaxItems+1)})),
 		"RewrapDataKeys, check": Check(&kmsv1.RewrapDataKeysRequest{Items: rewrap}),
 	} {
 		var e *kms.Error
-		if !errors.As(err, &e) || !errors.Is(err, kms.ErrLimitExceeded) || e.Violations[0].Field != "items" {
+		if !errors.As(err, &e) || !errors.Is(err, kms.ErrLimitExceeded) || (e.Violations[0].Field != "items" && e.Violations[0].Field != "uids") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -50,13 +50,17 @@ func EncodeKey(k *kms.KeyInfo) *kmsv1.Key {
 		RotateTime:        encodeTime(k.RotateTime),
 		Etag:              encodeEtag(k.Revision),
 	}
+	if k.RotationPeriod != 0 && !k.RotateTime.IsZero() {
+		m.NextRotationTime = encodeTime(k.RotateTime.Add(k.RotationPeriod))
+	}
 	if k.Primary != 0 {
 		m.PrimaryVersion = k.Name.Version(k.Primary).String()
 	}
 	return m
 }
 
-// DecodeKey reads a key. CreatedBy is not on the wire.
+// DecodeKey reads a key. CreatedBy is not on the wire; the time of the next rotation
+// follows from what is.
 func DecodeKey(m *kmsv1.Key) (*kms.KeyInfo, error) {
 	r := response{}
 	k := &kms.KeyInfo{
@@ -96,11 +100,18 @@ func EncodeKeyVersion(v *kms.VersionInfo) *kmsv1.KeyVersion {
 		FirstUseTime:      encodeTime(v.FirstUse),
 		UnavailableReason: v.Unavailable,
 		Etag:              encodeEtag(v.Revision),
+		DestroyTime:       encodeTime(v.DestroyTime),
+		RestoreState:      states.encode(v.RestoreTo),
+		Usage: each(v.Usage, func(u kms.UsageCount) *kmsv1.KeyVersionUsage {
+			return &kmsv1.KeyVersionUsage{
+				Action: string(u.Action), Count: u.Count, LastUsedTime: encodeTime(u.LastUsed),
+			}
+		}),
 	}
 }
 
-// DecodeKeyVersion reads a key version. The check value and what belongs to the request
-// id are not on the wire.
+// DecodeKeyVersion reads a key version. The check value, the epoch and what belongs to the
+// request id are not on the wire.
 func DecodeKeyVersion(m *kmsv1.KeyVersion) (*kms.VersionInfo, error) {
 	r := response{}
 	v := &kms.VersionInfo{
@@ -112,11 +123,18 @@ func DecodeKeyVersion(m *kmsv1.KeyVersion) (*kms.VersionInfo, error) {
 			StateTime:      decodeTime(m.GetStateTime()),
 			StatePrincipal: m.GetStatePrincipal(),
 			StateReason:    m.GetStateReason(),
+			DestroyTime:    decodeTime(m.GetDestroyTime()),
+			RestoreTo:      states.lenient(m.GetRestoreState()),
 			FirstUse:       decodeTime(m.GetFirstUseTime()),
 			Revision:       parsed(&r, m.GetEtag(), parseEtag),
 		},
 		Primary:     m.GetPrimary(),
 		Unavailable: m.GetUnavailableReason(),
+	}
+	for _, u := range m.GetUsage() {
+		v.Usage = append(v.Usage, kms.UsageCount{
+			UID: v.UID, Action: kms.Action(u.GetAction()), Count: u.GetCount(), LastUsed: decodeTime(u.GetLastUsedTime()),
+		})
 	}
 	return v, r.err
 }

@@ -30,26 +30,14 @@ func withService(example func(ctx context.Context, p client.Profile) error) erro
 
 	token := hsmtest.NewMemory(hsmtest.MemoryConfig{}).Open()
 	defer token.Close()
-	database, err := keystore.Open(ctx, keystore.Config{Driver: "sqlite", DSN: filepath.Join(dir, "keyholt.db")})
+	store, err := keystore.OpenStore(ctx, keystore.Config{Driver: "sqlite", DSN: filepath.Join(dir, "keyholt.db")}, token)
 	if err != nil {
 		return err
 	}
-	defer database.Close()
-	uid, made := database.SealKey()
-	sealer, err := kms.OpenSealer(ctx, token, database.ID(), uid, !made)
-	if err != nil {
-		return err
-	}
-	if err := database.ConfirmSealKey(ctx); err != nil {
-		return err
-	}
-	store, err := database.Store(sealer)
-	if err != nil {
-		return err
-	}
+	defer store.Close()
 	logger := slog.New(slog.DiscardHandler)
 	service, err := kms.New(ctx, kms.Config{
-		Token: token, Store: store, Sealer: sealer, Auditor: noAudit{}, Logger: logger,
+		Token: token, Store: store, Auditor: noAudit{}, Logger: logger,
 		Authorizer: authz.LocalAdministrators{UID: uint32(os.Getuid())},
 	})
 	if err != nil {

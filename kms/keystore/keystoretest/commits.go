@@ -55,8 +55,8 @@ func testZeroFields(t *testing.T, target *Target) {
 
 func testRevisions(t *testing.T, target *Target) {
 	contents := populate(t, target.Store)
-	if contents.Revision != 1 {
-		t.Errorf("the first revision is %d", contents.Revision)
+	if contents.Head.Revision != 1 {
+		t.Errorf("the first revision is %d", contents.Head.Revision)
 	}
 	key := contents.Keys[0].Clone()
 	key.Labels = map[string]string{"team": "blue"}
@@ -64,16 +64,44 @@ func testRevisions(t *testing.T, target *Target) {
 	version := *contents.Versions[0]
 	version.State = kms.StateRevoked
 	version.StateReason = "leaked"
-	revision := commit(t, target.Store, &kms.Change{Keys: []*kms.Key{key}, Versions: []*kms.Version{&version}})
-	if revision != 2 {
-		t.Errorf("the second revision is %d", revision)
+	head := commit(t, target.Store, &kms.Change{Keys: []*kms.Key{key}, Versions: []*kms.Version{&version}})
+	if head.Revision != 2 {
+		t.Errorf("the second revision is %d", head.Revision)
 	}
-	key.Revision, version.Revision = revision, revision
-	contents.Revision = revision
+	key.Revision, version.Revision = head.Revision, head.Revision
+	contents.Head = head
 	contents.Keys[0], contents.Versions[0] = key, &version
 	if diff := cmp.Diff(contents, load(t, target.Store), compare...); diff != "" {
 		t.Errorf("after a change of one key and one version (-want +got):\n%s", diff)
 	}
+}
+
+// testHeads holds that a head is of one state: equal where nothing has changed, of any
+// process, and different wherever something has.
+func testHeads(t *testing.T, target *Target) {
+	seen := map[kms.Head]bool{{}: true}
+	note := func(head kms.Head) {
+		t.Helper()
+		if seen[head] {
+			t.Errorf("revision %d has the head of another state", head.Revision)
+		}
+		seen[head] = true
+		if got := load(t, target.Store).Head; got != head {
+			t.Errorf("the head was %v and is now %v", head, got)
+		}
+	}
+	contents := populate(t, target.Store)
+	note(contents.Head)
+	key := contents.Keys[0].Clone()
+	for range 2 { // the same row again, but for its revision
+		head := commit(t, target.Store, &kms.Change{Keys: []*kms.Key{key}})
+		note(head)
+		key.Revision = head.Revision
+		target.Reopen(t)
+	}
+	note(commit(t, target.Store, &kms.Change{})) // nothing but a revision
+	orphan := contents.Orphans[0]
+	note(commit(t, target.Store, &kms.Change{RemoveOrphans: []*kms.Orphan{orphan}}))
 }
 
 func testPutExisting(t *testing.T, target *Target) {
@@ -146,13 +174,13 @@ func testRemove(t *testing.T, target *Target) {
 	version := Version(key, 1)
 	version.State = kms.StateCreating
 	creation := &kms.Change{Keys: []*kms.Key{key}, Versions: []*kms.Version{version}}
-	revision := commit(t, target.Store, creation)
+	head := commit(t, target.Store, creation)
 
 	stale := &kms.Change{RemoveKeys: []*kms.Key{key}, RemoveVersions: []*kms.Version{version}}
 	refused(t, target.Store, stale, kms.ErrConflict) // of revision 0
-	made := stored(creation, revision)
+	made := stored(creation, head)
 	removal := &kms.Change{RemoveKeys: made.Keys, RemoveVersions: made.Versions}
-	contents.Revision = commit(t, target.Store, removal)
+	contents.Head = commit(t, target.Store, removal)
 	if diff := cmp.Diff(contents, load(t, target.Store), compare...); diff != "" {
 		t.Errorf("after a removal (-want +got):\n%s", diff)
 	}
@@ -183,7 +211,7 @@ func testInputIsNotChanged(t *testing.T, target *Target) {
 		Namespaces: []*kms.Namespace{namespace}, Keys: []*kms.Key{key}, Versions: []*kms.Version{version},
 	})
 	if diff := cmp.Diff(wantKey, key, compare...) + cmp.Diff(&wantVersion, version, compare...); diff != "" {
-		t.Errorf("Commit changed its input (-before +after):\n%s", diff)
+		t.Errorf("Update changed its input (-before +after):\n%s", diff)
 	}
 	key.Labels["env"] = "changed"
 	version.Check[0] ^= 1
@@ -218,8 +246,8 @@ func testCancelled(t *testing.T, target *Target) {
 		t.Errorf("Load: %v", err)
 	}
 	change := &kms.Change{Versions: []*kms.Version{Version(contents.Keys[0], 3)}}
-	if _, err := target.Store.Commit(ctx, change); !errors.Is(err, kms.ErrStoreUnavailable) {
-		t.Errorf("Commit: %v", err)
+	if _, err := put(ctx, target.Store, change); !errors.Is(err, kms.ErrStoreUnavailable) {
+		t.Errorf("Update: %v", err)
 	}
 	if _, _, err := target.Store.ReserveEncryptions(ctx, contents.Versions[2].UID, 1, 9); !errors.Is(err, kms.ErrStoreUnavailable) {
 		t.Errorf("ReserveEncryptions: %v", err)
@@ -244,13 +272,14 @@ func testConcurrentCommits(t *testing.T, target *Target) {
 	var group sync.WaitGroup
 	for i := range writers {
 		group.Go(func() {
-			var err error
-			if revisions[i], err = target.Store.Commit(t.Context(), additions[i]); err != nil {
-				t.Errorf("Commit: %v", err)
+			head, err := put(t.Context(), target.Store, additions[i])
+			if err != nil {
+				t.Errorf("Update: %v", err)
 			}
-			_, err = target.Store.Commit(t.Context(), &kms.Change{Keys: []*kms.Key{contents.Keys[1].Clone()}})
+			revisions[i] = head.Revision
+			_, err = put(t.Context(), target.Store, &kms.Change{Keys: []*kms.Key{contents.Keys[1].Clone()}})
 			if err != nil && !errors.Is(err, kms.ErrConflict) {
-				t.Errorf("Commit: %v", err)
+				t.Errorf("Update: %v", err)
 			}
 			wins[i] = err == nil
 		})
@@ -264,7 +293,7 @@ func testConcurrentCommits(t *testing.T, target *Target) {
 		t.Errorf("%d of %d changes of the same row at the same revision succeeded", len(winners), writers)
 	}
 	got := load(t, target.Store)
-	if want := contents.Revision + writers + 1; got.Revision != want || len(got.Versions) != 3+writers {
-		t.Errorf("revision %d with %d versions, want %d with %d", got.Revision, len(got.Versions), want, 3+writers)
+	if want := contents.Head.Revision + writers + 1; got.Head.Revision != want || len(got.Versions) != 3+writers {
+		t.Errorf("revision %d with %d versions, want %d with %d", got.Head.Revision, len(got.Versions), want, 3+writers)
 	}
 }

@@ -3,6 +3,7 @@ package keystoretest
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"math"
 	"testing"
 	"time"
 
@@ -45,20 +46,36 @@ func Key(t testing.TB, namespace *kms.Namespace, id string, profile kms.Profile)
 	}
 }
 
+// Orphan returns an orphan that is not stored yet.
+func Orphan() *kms.Orphan {
+	return &kms.Orphan{
+		UID:         randomUID(),
+		Label:       "keyholt:0123456789abcdef:1774744215",
+		DestroyTime: sampleTime.Add(30 * 24 * time.Hour),
+		Principal:   "unix:0",
+	}
+}
+
+func randomUID() (uid hsm.UID) {
+	_, _ = rand.Read(uid[:]) // never fails
+	return uid
+}
+
 // Version returns a version of the key that is not stored yet, ENABLED and with every
 // field set.
 func Version(key *kms.Key, number uint32) *kms.Version {
-	var uid hsm.UID
-	_, _ = rand.Read(uid[:])
 	digest := sha256.Sum256([]byte(key.Name.String()))
 	return &kms.Version{
 		Name:           key.Name.Version(number),
-		UID:            uid,
+		UID:            randomUID(),
 		State:          kms.StateEnabled,
 		CreateTime:     sampleTime.Add(2 * time.Second),
 		StateTime:      sampleTime.Add(3 * time.Second),
 		StatePrincipal: "unix:0",
 		StateReason:    "the reason\nof two lines",
+		DestroyTime:    sampleTime.Add(24 * time.Hour),
+		RestoreTo:      kms.StateRevoked,
+		Epoch:          math.MaxUint32,
 		FirstUse:       sampleTime.Add(4 * time.Second),
 		Check:          digest[:16],
 		RequestID:      "6ba7b810-9dad-11d1-80b4-00c04fd430c8",

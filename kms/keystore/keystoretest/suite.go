@@ -12,47 +12,60 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms"
 )
 
-// Target is one new, empty store and the way to come back to it.
+// Target is one new, empty store and the ways to come back to it.
 type Target struct {
 	Store kms.Store
 	// Reopen closes Store, opens the same store again and puts it into Store.
 	Reopen func(t *testing.T)
+	// Second opens the same store once more, as another process does; it ends with the
+	// test. nil: the store belongs to one process.
+	Second func(t *testing.T) kms.Store
+	// Exec runs SQL statements on the database, with nothing of the store between, as
+	// somebody would who can write it, and without checks of foreign keys. The store is
+	// closed in the meantime, and then opened again and put into Store.
+	Exec func(t *testing.T, statements ...string)
+	// SealKey makes another seal key, for Reseal.
+	SealKey func(t *testing.T) hsm.UID
 }
 
 // Run runs the suite. open makes a store of its own for each test, which ends with it.
 func Run(t *testing.T, open func(t *testing.T) *Target) {
-	tests := []struct {
-		name string
-		run  func(*testing.T, *Target)
-	}{
-		{"New", testNew},
-		{"RoundTrip", testRoundTrip},
-		{"ZeroFields", testZeroFields},
-		{"Revisions", testRevisions},
-		{"PutExisting", testPutExisting},
-		{"PutStale", testPutStale},
-		{"PutMissing", testPutMissing},
-		{"FixedFields", testFixedFields},
-		{"References", testReferences},
-		{"UIDOnce", testUIDOnce},
-		{"Remove", testRemove},
-		{"AllOrNothing", testAllOrNothing},
-		{"InputIsNotChanged", testInputIsNotChanged},
-		{"UnstorableText", testUnstorableText},
-		{"Cancelled", testCancelled},
-		{"ConcurrentCommits", testConcurrentCommits},
-		{"Reserve", testReserve},
-		{"ReserveConcurrently", testReserveConcurrently},
-		{"ReserveUnknown", testReserveUnknown},
-		{"ReserveRemoved", testReserveRemoved},
-		{"Diagnose", testDiagnose},
+	for _, group := range [][]test{commitTests, deltaTests, reservationTests, coordinationTests, adminTests, tamperTests} {
+		for _, test := range group {
+			t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
+		}
 	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
-	}
+}
+
+// test is one test of the suite.
+type test struct {
+	name string
+	run  func(*testing.T, *Target)
+}
+
+var commitTests = []test{
+	{"New", testNew},
+	{"RoundTrip", testRoundTrip},
+	{"ZeroFields", testZeroFields},
+	{"Revisions", testRevisions},
+	{"Heads", testHeads},
+	{"PutExisting", testPutExisting},
+	{"PutStale", testPutStale},
+	{"PutMissing", testPutMissing},
+	{"FixedFields", testFixedFields},
+	{"References", testReferences},
+	{"UIDOnce", testUIDOnce},
+	{"Remove", testRemove},
+	{"AllOrNothing", testAllOrNothing},
+	{"InputIsNotChanged", testInputIsNotChanged},
+	{"UnstorableText", testUnstorableText},
+	{"Cancelled", testCancelled},
+	{"ConcurrentCommits", testConcurrentCommits},
+	{"Diagnose", testDiagnose},
 }
 
 func testNew(t *testing.T, target *Target) {
@@ -76,7 +89,7 @@ func testDiagnose(t *testing.T, target *Target) {
 		t.Fatal("no findings")
 	}
 	contents := slices.IndexFunc(findings, func(f kms.Finding) bool { return f.Check == "contents" })
-	if contents < 0 || !strings.Contains(findings[contents].Detail, "revision 1: 1 namespaces, 2 keys, 3 versions") {
+	if contents < 0 || !strings.Contains(findings[contents].Detail, "1 namespaces, 2 keys, 3 versions, 2 orphans") {
 		t.Errorf("the contents are not reported: %+v", findings)
 	}
 	for _, f := range findings {
@@ -97,6 +110,7 @@ var compare = []cmp.Option{
 	cmpopts.EquateEmpty(),
 	cmpopts.SortSlices(func(a, b *kms.Namespace) bool { return a.Name.String() < b.Name.String() }),
 	cmpopts.SortSlices(func(a, b *kms.Key) bool { return a.Name.String() < b.Name.String() }),
+	cmpopts.SortSlices(func(a, b *kms.Orphan) bool { return a.UID.String() < b.UID.String() }),
 	cmpopts.SortSlices(func(a, b *kms.Version) bool { return a.Name.String() < b.Name.String() }),
 }
 
@@ -109,21 +123,26 @@ func load(t testing.TB, store kms.Store) *kms.Contents {
 	return contents
 }
 
-func commit(t testing.TB, store kms.Store, change *kms.Change) kms.Revision {
+// commit makes a change that is computed from nothing that the store holds.
+func commit(t testing.TB, store kms.Store, change *kms.Change) kms.Head {
 	t.Helper()
-	revision, err := store.Commit(t.Context(), change)
+	head, err := put(t.Context(), store, change)
 	if err != nil {
-		t.Fatalf("Commit: %v (%v)", err, errors.Unwrap(err))
+		t.Fatalf("Update: %v (%v)", err, errors.Unwrap(err))
 	}
-	return revision
+	return head
 }
 
-// refused commits a change that must fail with the sentinel and leave the store as it is.
+func put(ctx context.Context, store kms.Store, change *kms.Change) (kms.Head, error) {
+	return store.Update(ctx, 0, func(*kms.Delta) (*kms.Change, error) { return change, nil })
+}
+
+// refused makes a change that must fail with the sentinel and leave the store as it is.
 func refused(t *testing.T, store kms.Store, change *kms.Change, sentinel error) {
 	t.Helper()
 	before := load(t, store)
-	if _, err := store.Commit(t.Context(), change); !errors.Is(err, sentinel) {
-		t.Errorf("Commit: %v, want an error that is %q", err, sentinel)
+	if head, err := put(t.Context(), store, change); !errors.Is(err, sentinel) || head != (kms.Head{}) {
+		t.Errorf("Update: %v, want an error that is %q", err, sentinel)
 	}
 	if diff := cmp.Diff(before, load(t, store), compare...); diff != "" {
 		t.Errorf("the refused change left something (-before +after):\n%s", diff)
@@ -131,7 +150,7 @@ func refused(t *testing.T, store kms.Store, change *kms.Change, sentinel error) 
 }
 
 // populate makes one namespace, a DERIVED key of two versions and a STRICT key of one,
-// in one change, and returns what is then stored.
+// an origin and two orphans in one change, and returns what is then stored.
 func populate(t testing.TB, store kms.Store) *kms.Contents {
 	t.Helper()
 	namespace := Namespace(t, "shop")
@@ -143,27 +162,39 @@ func populate(t testing.TB, store kms.Store) *kms.Contents {
 		Namespaces: []*kms.Namespace{namespace},
 		Keys:       []*kms.Key{derived, strict},
 		Versions:   []*kms.Version{Version(derived, 1), Version(derived, 2), Version(strict, 1)},
+		Orphans:    []*kms.Orphan{Orphan(), Orphan()},
+		Origin:     &kms.Origin{Epoch: 1, Time: sampleTime, Principal: "unix:0", Reason: "restored\nfrom a backup"},
 	}
 	return stored(change, commit(t, store, change))
 }
 
 // stored is what a change that has only new rows leaves in an empty store.
-func stored(change *kms.Change, revision kms.Revision) *kms.Contents {
-	contents := &kms.Contents{Revision: revision}
+func stored(change *kms.Change, head kms.Head) *kms.Contents {
+	contents := &kms.Contents{Head: head}
 	for _, n := range change.Namespaces {
 		c := *n
-		c.Revision = revision
+		c.Revision = head.Revision
 		contents.Namespaces = append(contents.Namespaces, &c)
 	}
 	for _, k := range change.Keys {
 		c := k.Clone()
-		c.Revision = revision
+		c.Revision = head.Revision
 		contents.Keys = append(contents.Keys, c)
 	}
 	for _, v := range change.Versions {
 		c := *v
-		c.Revision = revision
+		c.Revision = head.Revision
 		contents.Versions = append(contents.Versions, &c)
+	}
+	for _, o := range change.Orphans {
+		c := *o
+		c.Revision = head.Revision
+		contents.Orphans = append(contents.Orphans, &c)
+	}
+	if change.Origin != nil {
+		c := *change.Origin
+		c.Revision = head.Revision
+		contents.Origin = &c
 	}
 	return contents
 }

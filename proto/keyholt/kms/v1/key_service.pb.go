@@ -9,6 +9,7 @@ package kmsv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
@@ -577,7 +578,13 @@ type RotateKeyRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// A UUID (RFC 9562) chosen by the caller: a call repeated with it returns the
 	// version that the first made.
-	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// For a compromise: each older version that is ENABLED becomes REWRAP_ONLY in the
+	// same change.
+	RestrictPrevious bool `protobuf:"varint,3,opt,name=restrict_previous,json=restrictPrevious,proto3" json:"restrict_previous,omitempty"`
+	// Why, kept with the versions that are restricted. Required with restrict_previous;
+	// at most 1,024 bytes.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -626,12 +633,31 @@ func (x *RotateKeyRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *RotateKeyRequest) GetRestrictPrevious() bool {
+	if x != nil {
+		return x.RestrictPrevious
+	}
+	return false
+}
+
+func (x *RotateKeyRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type RotateKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new version, now primary.
 	Version *KeyVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The key after the rotation.
-	Key           *Key `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Key *Key `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The versions that restrict_previous made REWRAP_ONLY. Of thousands, the first that
+	// fit into a message; ListKeyVersions has all.
+	Restricted []*KeyVersion `protobuf:"bytes,3,rep,name=restricted,proto3" json:"restricted,omitempty"`
+	// How the change came to be known by all replicas.
+	Spread        *Spread `protobuf:"bytes,4,opt,name=spread,proto3" json:"spread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -676,6 +702,20 @@ func (x *RotateKeyResponse) GetVersion() *KeyVersion {
 func (x *RotateKeyResponse) GetKey() *Key {
 	if x != nil {
 		return x.Key
+	}
+	return nil
+}
+
+func (x *RotateKeyResponse) GetRestricted() []*KeyVersion {
+	if x != nil {
+		return x.Restricted
+	}
+	return nil
+}
+
+func (x *RotateKeyResponse) GetSpread() *Spread {
+	if x != nil {
+		return x.Spread
 	}
 	return nil
 }
@@ -901,7 +941,9 @@ type EnableKeyVersionResponse struct {
 	// The version after the change.
 	Version *KeyVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// What became of the HSM object.
-	TokenSwitch   TokenSwitch `protobuf:"varint,2,opt,name=token_switch,json=tokenSwitch,proto3,enum=keyholt.kms.v1.TokenSwitch" json:"token_switch,omitempty"`
+	TokenSwitch TokenSwitch `protobuf:"varint,2,opt,name=token_switch,json=tokenSwitch,proto3,enum=keyholt.kms.v1.TokenSwitch" json:"token_switch,omitempty"`
+	// How the change came to be known by all replicas.
+	Spread        *Spread `protobuf:"bytes,3,opt,name=spread,proto3" json:"spread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -948,6 +990,13 @@ func (x *EnableKeyVersionResponse) GetTokenSwitch() TokenSwitch {
 		return x.TokenSwitch
 	}
 	return TokenSwitch_TOKEN_SWITCH_UNSPECIFIED
+}
+
+func (x *EnableKeyVersionResponse) GetSpread() *Spread {
+	if x != nil {
+		return x.Spread
+	}
+	return nil
 }
 
 type DisableKeyVersionRequest struct {
@@ -1009,7 +1058,9 @@ type DisableKeyVersionResponse struct {
 	// The version after the change.
 	Version *KeyVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// What became of the HSM object.
-	TokenSwitch   TokenSwitch `protobuf:"varint,2,opt,name=token_switch,json=tokenSwitch,proto3,enum=keyholt.kms.v1.TokenSwitch" json:"token_switch,omitempty"`
+	TokenSwitch TokenSwitch `protobuf:"varint,2,opt,name=token_switch,json=tokenSwitch,proto3,enum=keyholt.kms.v1.TokenSwitch" json:"token_switch,omitempty"`
+	// How the change came to be known by all replicas.
+	Spread        *Spread `protobuf:"bytes,3,opt,name=spread,proto3" json:"spread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1056,6 +1107,13 @@ func (x *DisableKeyVersionResponse) GetTokenSwitch() TokenSwitch {
 		return x.TokenSwitch
 	}
 	return TokenSwitch_TOKEN_SWITCH_UNSPECIFIED
+}
+
+func (x *DisableKeyVersionResponse) GetSpread() *Spread {
+	if x != nil {
+		return x.Spread
+	}
+	return nil
 }
 
 type RevokeKeyVersionRequest struct {
@@ -1128,7 +1186,9 @@ type RevokeKeyVersionResponse struct {
 	// The version after the change.
 	Version *KeyVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// What became of the HSM object.
-	TokenSwitch   TokenSwitch `protobuf:"varint,2,opt,name=token_switch,json=tokenSwitch,proto3,enum=keyholt.kms.v1.TokenSwitch" json:"token_switch,omitempty"`
+	TokenSwitch TokenSwitch `protobuf:"varint,2,opt,name=token_switch,json=tokenSwitch,proto3,enum=keyholt.kms.v1.TokenSwitch" json:"token_switch,omitempty"`
+	// How the change came to be known by all replicas.
+	Spread        *Spread `protobuf:"bytes,3,opt,name=spread,proto3" json:"spread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1177,11 +1237,391 @@ func (x *RevokeKeyVersionResponse) GetTokenSwitch() TokenSwitch {
 	return TokenSwitch_TOKEN_SWITCH_UNSPECIFIED
 }
 
+func (x *RevokeKeyVersionResponse) GetSpread() *Spread {
+	if x != nil {
+		return x.Spread
+	}
+	return nil
+}
+
+type RestrictKeyVersionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `namespaces/{namespace}/keys/{key}/versions/{version}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why, kept with the version and shown to whoever is refused. At most 1,024 bytes.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestrictKeyVersionRequest) Reset() {
+	*x = RestrictKeyVersionRequest{}
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestrictKeyVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestrictKeyVersionRequest) ProtoMessage() {}
+
+func (x *RestrictKeyVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestrictKeyVersionRequest.ProtoReflect.Descriptor instead.
+func (*RestrictKeyVersionRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RestrictKeyVersionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RestrictKeyVersionRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type RestrictKeyVersionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version after the change.
+	Version *KeyVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// What became of the HSM object.
+	TokenSwitch TokenSwitch `protobuf:"varint,2,opt,name=token_switch,json=tokenSwitch,proto3,enum=keyholt.kms.v1.TokenSwitch" json:"token_switch,omitempty"`
+	// How the change came to be known by all replicas.
+	Spread        *Spread `protobuf:"bytes,3,opt,name=spread,proto3" json:"spread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestrictKeyVersionResponse) Reset() {
+	*x = RestrictKeyVersionResponse{}
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestrictKeyVersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestrictKeyVersionResponse) ProtoMessage() {}
+
+func (x *RestrictKeyVersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestrictKeyVersionResponse.ProtoReflect.Descriptor instead.
+func (*RestrictKeyVersionResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RestrictKeyVersionResponse) GetVersion() *KeyVersion {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *RestrictKeyVersionResponse) GetTokenSwitch() TokenSwitch {
+	if x != nil {
+		return x.TokenSwitch
+	}
+	return TokenSwitch_TOKEN_SWITCH_UNSPECIFIED
+}
+
+func (x *RestrictKeyVersionResponse) GetSpread() *Spread {
+	if x != nil {
+		return x.Spread
+	}
+	return nil
+}
+
+type ScheduleKeyVersionDestructionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `namespaces/{namespace}/keys/{key}/versions/{version}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why, kept with the version and shown to whoever is refused. Required; at most
+	// 1,024 bytes.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How long until the HSM object is destroyed. Unset: as the service is configured,
+	// 30 days unless it says otherwise. Not less than the configured minimum, 24 hours
+	// unless it says otherwise.
+	Window *durationpb.Duration `protobuf:"bytes,3,opt,name=window,proto3" json:"window,omitempty"`
+	// Required for a version that was ever used: what it protects and was not
+	// rewrapped is lost.
+	DataLossAccepted bool `protobuf:"varint,4,opt,name=data_loss_accepted,json=dataLossAccepted,proto3" json:"data_loss_accepted,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ScheduleKeyVersionDestructionRequest) Reset() {
+	*x = ScheduleKeyVersionDestructionRequest{}
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScheduleKeyVersionDestructionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScheduleKeyVersionDestructionRequest) ProtoMessage() {}
+
+func (x *ScheduleKeyVersionDestructionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScheduleKeyVersionDestructionRequest.ProtoReflect.Descriptor instead.
+func (*ScheduleKeyVersionDestructionRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ScheduleKeyVersionDestructionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ScheduleKeyVersionDestructionRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ScheduleKeyVersionDestructionRequest) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *ScheduleKeyVersionDestructionRequest) GetDataLossAccepted() bool {
+	if x != nil {
+		return x.DataLossAccepted
+	}
+	return false
+}
+
+type ScheduleKeyVersionDestructionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version after the change.
+	Version *KeyVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// What became of the HSM object.
+	TokenSwitch TokenSwitch `protobuf:"varint,2,opt,name=token_switch,json=tokenSwitch,proto3,enum=keyholt.kms.v1.TokenSwitch" json:"token_switch,omitempty"`
+	// How the change came to be known by all replicas.
+	Spread        *Spread `protobuf:"bytes,3,opt,name=spread,proto3" json:"spread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScheduleKeyVersionDestructionResponse) Reset() {
+	*x = ScheduleKeyVersionDestructionResponse{}
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScheduleKeyVersionDestructionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScheduleKeyVersionDestructionResponse) ProtoMessage() {}
+
+func (x *ScheduleKeyVersionDestructionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScheduleKeyVersionDestructionResponse.ProtoReflect.Descriptor instead.
+func (*ScheduleKeyVersionDestructionResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ScheduleKeyVersionDestructionResponse) GetVersion() *KeyVersion {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *ScheduleKeyVersionDestructionResponse) GetTokenSwitch() TokenSwitch {
+	if x != nil {
+		return x.TokenSwitch
+	}
+	return TokenSwitch_TOKEN_SWITCH_UNSPECIFIED
+}
+
+func (x *ScheduleKeyVersionDestructionResponse) GetSpread() *Spread {
+	if x != nil {
+		return x.Spread
+	}
+	return nil
+}
+
+type RestoreKeyVersionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `namespaces/{namespace}/keys/{key}/versions/{version}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why, kept with the version. At most 1,024 bytes.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreKeyVersionRequest) Reset() {
+	*x = RestoreKeyVersionRequest{}
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreKeyVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreKeyVersionRequest) ProtoMessage() {}
+
+func (x *RestoreKeyVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreKeyVersionRequest.ProtoReflect.Descriptor instead.
+func (*RestoreKeyVersionRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RestoreKeyVersionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RestoreKeyVersionRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type RestoreKeyVersionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version after the change.
+	Version *KeyVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// What became of the HSM object.
+	TokenSwitch TokenSwitch `protobuf:"varint,2,opt,name=token_switch,json=tokenSwitch,proto3,enum=keyholt.kms.v1.TokenSwitch" json:"token_switch,omitempty"`
+	// How the change came to be known by all replicas.
+	Spread        *Spread `protobuf:"bytes,3,opt,name=spread,proto3" json:"spread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreKeyVersionResponse) Reset() {
+	*x = RestoreKeyVersionResponse{}
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreKeyVersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreKeyVersionResponse) ProtoMessage() {}
+
+func (x *RestoreKeyVersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreKeyVersionResponse.ProtoReflect.Descriptor instead.
+func (*RestoreKeyVersionResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RestoreKeyVersionResponse) GetVersion() *KeyVersion {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *RestoreKeyVersionResponse) GetTokenSwitch() TokenSwitch {
+	if x != nil {
+		return x.TokenSwitch
+	}
+	return TokenSwitch_TOKEN_SWITCH_UNSPECIFIED
+}
+
+func (x *RestoreKeyVersionResponse) GetSpread() *Spread {
+	if x != nil {
+		return x.Spread
+	}
+	return nil
+}
+
 var File_keyholt_kms_v1_key_service_proto protoreflect.FileDescriptor
 
 const file_keyholt_kms_v1_key_service_proto_rawDesc = "" +
 	"\n" +
-	" keyholt/kms/v1/key_service.proto\x12\x0ekeyholt.kms.v1\x1a google/protobuf/field_mask.proto\x1a\x1ekeyholt/kms/v1/resources.proto\";\n" +
+	" keyholt/kms/v1/key_service.proto\x12\x0ekeyholt.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1ekeyholt/kms/v1/resources.proto\";\n" +
 	"\x16CreateNamespaceRequest\x12!\n" +
 	"\fnamespace_id\x18\x01 \x01(\tR\vnamespaceId\")\n" +
 	"\x13GetNamespaceRequest\x12\x12\n" +
@@ -1214,14 +1654,20 @@ const file_keyholt_kms_v1_key_service_proto_rawDesc = "" +
 	"\x10UpdateKeyRequest\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.keyholt.kms.v1.KeyR\x03key\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\"E\n" +
+	"updateMask\"\x8a\x01\n" +
 	"\x10RotateKeyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tR\trequestId\"p\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12+\n" +
+	"\x11restrict_previous\x18\x03 \x01(\bR\x10restrictPrevious\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xdc\x01\n" +
 	"\x11RotateKeyResponse\x124\n" +
 	"\aversion\x18\x01 \x01(\v2\x1a.keyholt.kms.v1.KeyVersionR\aversion\x12%\n" +
-	"\x03key\x18\x02 \x01(\v2\x13.keyholt.kms.v1.KeyR\x03key\"*\n" +
+	"\x03key\x18\x02 \x01(\v2\x13.keyholt.kms.v1.KeyR\x03key\x12:\n" +
+	"\n" +
+	"restricted\x18\x03 \x03(\v2\x1a.keyholt.kms.v1.KeyVersionR\n" +
+	"restricted\x12.\n" +
+	"\x06spread\x18\x04 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread\"*\n" +
 	"\x14GetKeyVersionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"l\n" +
 	"\x16ListKeyVersionsRequest\x12\x16\n" +
@@ -1234,28 +1680,54 @@ const file_keyholt_kms_v1_key_service_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"E\n" +
 	"\x17EnableKeyVersionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x90\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xc0\x01\n" +
 	"\x18EnableKeyVersionResponse\x124\n" +
 	"\aversion\x18\x01 \x01(\v2\x1a.keyholt.kms.v1.KeyVersionR\aversion\x12>\n" +
-	"\ftoken_switch\x18\x02 \x01(\x0e2\x1b.keyholt.kms.v1.TokenSwitchR\vtokenSwitch\"F\n" +
+	"\ftoken_switch\x18\x02 \x01(\x0e2\x1b.keyholt.kms.v1.TokenSwitchR\vtokenSwitch\x12.\n" +
+	"\x06spread\x18\x03 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread\"F\n" +
 	"\x18DisableKeyVersionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x91\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xc1\x01\n" +
 	"\x19DisableKeyVersionResponse\x124\n" +
 	"\aversion\x18\x01 \x01(\v2\x1a.keyholt.kms.v1.KeyVersionR\aversion\x12>\n" +
-	"\ftoken_switch\x18\x02 \x01(\x0e2\x1b.keyholt.kms.v1.TokenSwitchR\vtokenSwitch\"s\n" +
+	"\ftoken_switch\x18\x02 \x01(\x0e2\x1b.keyholt.kms.v1.TokenSwitchR\vtokenSwitch\x12.\n" +
+	"\x06spread\x18\x03 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread\"s\n" +
 	"\x17RevokeKeyVersionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12,\n" +
-	"\x12data_loss_accepted\x18\x03 \x01(\bR\x10dataLossAccepted\"\x90\x01\n" +
+	"\x12data_loss_accepted\x18\x03 \x01(\bR\x10dataLossAccepted\"\xc0\x01\n" +
 	"\x18RevokeKeyVersionResponse\x124\n" +
 	"\aversion\x18\x01 \x01(\v2\x1a.keyholt.kms.v1.KeyVersionR\aversion\x12>\n" +
-	"\ftoken_switch\x18\x02 \x01(\x0e2\x1b.keyholt.kms.v1.TokenSwitchR\vtokenSwitch*y\n" +
+	"\ftoken_switch\x18\x02 \x01(\x0e2\x1b.keyholt.kms.v1.TokenSwitchR\vtokenSwitch\x12.\n" +
+	"\x06spread\x18\x03 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread\"G\n" +
+	"\x19RestrictKeyVersionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xc2\x01\n" +
+	"\x1aRestrictKeyVersionResponse\x124\n" +
+	"\aversion\x18\x01 \x01(\v2\x1a.keyholt.kms.v1.KeyVersionR\aversion\x12>\n" +
+	"\ftoken_switch\x18\x02 \x01(\x0e2\x1b.keyholt.kms.v1.TokenSwitchR\vtokenSwitch\x12.\n" +
+	"\x06spread\x18\x03 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread\"\xb3\x01\n" +
+	"$ScheduleKeyVersionDestructionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x121\n" +
+	"\x06window\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12,\n" +
+	"\x12data_loss_accepted\x18\x04 \x01(\bR\x10dataLossAccepted\"\xcd\x01\n" +
+	"%ScheduleKeyVersionDestructionResponse\x124\n" +
+	"\aversion\x18\x01 \x01(\v2\x1a.keyholt.kms.v1.KeyVersionR\aversion\x12>\n" +
+	"\ftoken_switch\x18\x02 \x01(\x0e2\x1b.keyholt.kms.v1.TokenSwitchR\vtokenSwitch\x12.\n" +
+	"\x06spread\x18\x03 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread\"F\n" +
+	"\x18RestoreKeyVersionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xc1\x01\n" +
+	"\x19RestoreKeyVersionResponse\x124\n" +
+	"\aversion\x18\x01 \x01(\v2\x1a.keyholt.kms.v1.KeyVersionR\aversion\x12>\n" +
+	"\ftoken_switch\x18\x02 \x01(\x0e2\x1b.keyholt.kms.v1.TokenSwitchR\vtokenSwitch\x12.\n" +
+	"\x06spread\x18\x03 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread*y\n" +
 	"\vTokenSwitch\x12\x1c\n" +
 	"\x18TOKEN_SWITCH_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TOKEN_SWITCH_DONE\x10\x01\x12\x1c\n" +
 	"\x18TOKEN_SWITCH_UNSUPPORTED\x10\x02\x12\x17\n" +
-	"\x13TOKEN_SWITCH_FAILED\x10\x032\xe9\b\n" +
+	"\x13TOKEN_SWITCH_FAILED\x10\x032\xcf\v\n" +
 	"\n" +
 	"KeyService\x12T\n" +
 	"\x0fCreateNamespace\x12&.keyholt.kms.v1.CreateNamespaceRequest\x1a\x19.keyholt.kms.v1.Namespace\x12N\n" +
@@ -1269,8 +1741,11 @@ const file_keyholt_kms_v1_key_service_proto_rawDesc = "" +
 	"\rGetKeyVersion\x12$.keyholt.kms.v1.GetKeyVersionRequest\x1a\x1a.keyholt.kms.v1.KeyVersion\x12b\n" +
 	"\x0fListKeyVersions\x12&.keyholt.kms.v1.ListKeyVersionsRequest\x1a'.keyholt.kms.v1.ListKeyVersionsResponse\x12e\n" +
 	"\x10EnableKeyVersion\x12'.keyholt.kms.v1.EnableKeyVersionRequest\x1a(.keyholt.kms.v1.EnableKeyVersionResponse\x12h\n" +
-	"\x11DisableKeyVersion\x12(.keyholt.kms.v1.DisableKeyVersionRequest\x1a).keyholt.kms.v1.DisableKeyVersionResponse\x12e\n" +
-	"\x10RevokeKeyVersion\x12'.keyholt.kms.v1.RevokeKeyVersionRequest\x1a(.keyholt.kms.v1.RevokeKeyVersionResponseB7Z5github.com/keyholt/keyholt/proto/keyholt/kms/v1;kmsv1b\x06proto3"
+	"\x11DisableKeyVersion\x12(.keyholt.kms.v1.DisableKeyVersionRequest\x1a).keyholt.kms.v1.DisableKeyVersionResponse\x12k\n" +
+	"\x12RestrictKeyVersion\x12).keyholt.kms.v1.RestrictKeyVersionRequest\x1a*.keyholt.kms.v1.RestrictKeyVersionResponse\x12e\n" +
+	"\x10RevokeKeyVersion\x12'.keyholt.kms.v1.RevokeKeyVersionRequest\x1a(.keyholt.kms.v1.RevokeKeyVersionResponse\x12\x8c\x01\n" +
+	"\x1dScheduleKeyVersionDestruction\x124.keyholt.kms.v1.ScheduleKeyVersionDestructionRequest\x1a5.keyholt.kms.v1.ScheduleKeyVersionDestructionResponse\x12h\n" +
+	"\x11RestoreKeyVersion\x12(.keyholt.kms.v1.RestoreKeyVersionRequest\x1a).keyholt.kms.v1.RestoreKeyVersionResponseB7Z5github.com/keyholt/keyholt/proto/keyholt/kms/v1;kmsv1b\x06proto3"
 
 var (
 	file_keyholt_kms_v1_key_service_proto_rawDescOnce sync.Once
@@ -1285,80 +1760,109 @@ func file_keyholt_kms_v1_key_service_proto_rawDescGZIP() []byte {
 }
 
 var file_keyholt_kms_v1_key_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyholt_kms_v1_key_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_keyholt_kms_v1_key_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_keyholt_kms_v1_key_service_proto_goTypes = []any{
-	(TokenSwitch)(0),                  // 0: keyholt.kms.v1.TokenSwitch
-	(*CreateNamespaceRequest)(nil),    // 1: keyholt.kms.v1.CreateNamespaceRequest
-	(*GetNamespaceRequest)(nil),       // 2: keyholt.kms.v1.GetNamespaceRequest
-	(*ListNamespacesRequest)(nil),     // 3: keyholt.kms.v1.ListNamespacesRequest
-	(*ListNamespacesResponse)(nil),    // 4: keyholt.kms.v1.ListNamespacesResponse
-	(*CreateKeyRequest)(nil),          // 5: keyholt.kms.v1.CreateKeyRequest
-	(*GetKeyRequest)(nil),             // 6: keyholt.kms.v1.GetKeyRequest
-	(*ListKeysRequest)(nil),           // 7: keyholt.kms.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),          // 8: keyholt.kms.v1.ListKeysResponse
-	(*UpdateKeyRequest)(nil),          // 9: keyholt.kms.v1.UpdateKeyRequest
-	(*RotateKeyRequest)(nil),          // 10: keyholt.kms.v1.RotateKeyRequest
-	(*RotateKeyResponse)(nil),         // 11: keyholt.kms.v1.RotateKeyResponse
-	(*GetKeyVersionRequest)(nil),      // 12: keyholt.kms.v1.GetKeyVersionRequest
-	(*ListKeyVersionsRequest)(nil),    // 13: keyholt.kms.v1.ListKeyVersionsRequest
-	(*ListKeyVersionsResponse)(nil),   // 14: keyholt.kms.v1.ListKeyVersionsResponse
-	(*EnableKeyVersionRequest)(nil),   // 15: keyholt.kms.v1.EnableKeyVersionRequest
-	(*EnableKeyVersionResponse)(nil),  // 16: keyholt.kms.v1.EnableKeyVersionResponse
-	(*DisableKeyVersionRequest)(nil),  // 17: keyholt.kms.v1.DisableKeyVersionRequest
-	(*DisableKeyVersionResponse)(nil), // 18: keyholt.kms.v1.DisableKeyVersionResponse
-	(*RevokeKeyVersionRequest)(nil),   // 19: keyholt.kms.v1.RevokeKeyVersionRequest
-	(*RevokeKeyVersionResponse)(nil),  // 20: keyholt.kms.v1.RevokeKeyVersionResponse
-	(*Namespace)(nil),                 // 21: keyholt.kms.v1.Namespace
-	(*Key)(nil),                       // 22: keyholt.kms.v1.Key
-	(*fieldmaskpb.FieldMask)(nil),     // 23: google.protobuf.FieldMask
-	(*KeyVersion)(nil),                // 24: keyholt.kms.v1.KeyVersion
+	(TokenSwitch)(0),                              // 0: keyholt.kms.v1.TokenSwitch
+	(*CreateNamespaceRequest)(nil),                // 1: keyholt.kms.v1.CreateNamespaceRequest
+	(*GetNamespaceRequest)(nil),                   // 2: keyholt.kms.v1.GetNamespaceRequest
+	(*ListNamespacesRequest)(nil),                 // 3: keyholt.kms.v1.ListNamespacesRequest
+	(*ListNamespacesResponse)(nil),                // 4: keyholt.kms.v1.ListNamespacesResponse
+	(*CreateKeyRequest)(nil),                      // 5: keyholt.kms.v1.CreateKeyRequest
+	(*GetKeyRequest)(nil),                         // 6: keyholt.kms.v1.GetKeyRequest
+	(*ListKeysRequest)(nil),                       // 7: keyholt.kms.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),                      // 8: keyholt.kms.v1.ListKeysResponse
+	(*UpdateKeyRequest)(nil),                      // 9: keyholt.kms.v1.UpdateKeyRequest
+	(*RotateKeyRequest)(nil),                      // 10: keyholt.kms.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),                     // 11: keyholt.kms.v1.RotateKeyResponse
+	(*GetKeyVersionRequest)(nil),                  // 12: keyholt.kms.v1.GetKeyVersionRequest
+	(*ListKeyVersionsRequest)(nil),                // 13: keyholt.kms.v1.ListKeyVersionsRequest
+	(*ListKeyVersionsResponse)(nil),               // 14: keyholt.kms.v1.ListKeyVersionsResponse
+	(*EnableKeyVersionRequest)(nil),               // 15: keyholt.kms.v1.EnableKeyVersionRequest
+	(*EnableKeyVersionResponse)(nil),              // 16: keyholt.kms.v1.EnableKeyVersionResponse
+	(*DisableKeyVersionRequest)(nil),              // 17: keyholt.kms.v1.DisableKeyVersionRequest
+	(*DisableKeyVersionResponse)(nil),             // 18: keyholt.kms.v1.DisableKeyVersionResponse
+	(*RevokeKeyVersionRequest)(nil),               // 19: keyholt.kms.v1.RevokeKeyVersionRequest
+	(*RevokeKeyVersionResponse)(nil),              // 20: keyholt.kms.v1.RevokeKeyVersionResponse
+	(*RestrictKeyVersionRequest)(nil),             // 21: keyholt.kms.v1.RestrictKeyVersionRequest
+	(*RestrictKeyVersionResponse)(nil),            // 22: keyholt.kms.v1.RestrictKeyVersionResponse
+	(*ScheduleKeyVersionDestructionRequest)(nil),  // 23: keyholt.kms.v1.ScheduleKeyVersionDestructionRequest
+	(*ScheduleKeyVersionDestructionResponse)(nil), // 24: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse
+	(*RestoreKeyVersionRequest)(nil),              // 25: keyholt.kms.v1.RestoreKeyVersionRequest
+	(*RestoreKeyVersionResponse)(nil),             // 26: keyholt.kms.v1.RestoreKeyVersionResponse
+	(*Namespace)(nil),                             // 27: keyholt.kms.v1.Namespace
+	(*Key)(nil),                                   // 28: keyholt.kms.v1.Key
+	(*fieldmaskpb.FieldMask)(nil),                 // 29: google.protobuf.FieldMask
+	(*KeyVersion)(nil),                            // 30: keyholt.kms.v1.KeyVersion
+	(*Spread)(nil),                                // 31: keyholt.kms.v1.Spread
+	(*durationpb.Duration)(nil),                   // 32: google.protobuf.Duration
 }
 var file_keyholt_kms_v1_key_service_proto_depIdxs = []int32{
-	21, // 0: keyholt.kms.v1.ListNamespacesResponse.namespaces:type_name -> keyholt.kms.v1.Namespace
-	22, // 1: keyholt.kms.v1.CreateKeyRequest.key:type_name -> keyholt.kms.v1.Key
-	22, // 2: keyholt.kms.v1.ListKeysResponse.keys:type_name -> keyholt.kms.v1.Key
-	22, // 3: keyholt.kms.v1.UpdateKeyRequest.key:type_name -> keyholt.kms.v1.Key
-	23, // 4: keyholt.kms.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	24, // 5: keyholt.kms.v1.RotateKeyResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	22, // 6: keyholt.kms.v1.RotateKeyResponse.key:type_name -> keyholt.kms.v1.Key
-	24, // 7: keyholt.kms.v1.ListKeyVersionsResponse.key_versions:type_name -> keyholt.kms.v1.KeyVersion
-	24, // 8: keyholt.kms.v1.EnableKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	0,  // 9: keyholt.kms.v1.EnableKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
-	24, // 10: keyholt.kms.v1.DisableKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	0,  // 11: keyholt.kms.v1.DisableKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
-	24, // 12: keyholt.kms.v1.RevokeKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	0,  // 13: keyholt.kms.v1.RevokeKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
-	1,  // 14: keyholt.kms.v1.KeyService.CreateNamespace:input_type -> keyholt.kms.v1.CreateNamespaceRequest
-	2,  // 15: keyholt.kms.v1.KeyService.GetNamespace:input_type -> keyholt.kms.v1.GetNamespaceRequest
-	3,  // 16: keyholt.kms.v1.KeyService.ListNamespaces:input_type -> keyholt.kms.v1.ListNamespacesRequest
-	5,  // 17: keyholt.kms.v1.KeyService.CreateKey:input_type -> keyholt.kms.v1.CreateKeyRequest
-	6,  // 18: keyholt.kms.v1.KeyService.GetKey:input_type -> keyholt.kms.v1.GetKeyRequest
-	7,  // 19: keyholt.kms.v1.KeyService.ListKeys:input_type -> keyholt.kms.v1.ListKeysRequest
-	9,  // 20: keyholt.kms.v1.KeyService.UpdateKey:input_type -> keyholt.kms.v1.UpdateKeyRequest
-	10, // 21: keyholt.kms.v1.KeyService.RotateKey:input_type -> keyholt.kms.v1.RotateKeyRequest
-	12, // 22: keyholt.kms.v1.KeyService.GetKeyVersion:input_type -> keyholt.kms.v1.GetKeyVersionRequest
-	13, // 23: keyholt.kms.v1.KeyService.ListKeyVersions:input_type -> keyholt.kms.v1.ListKeyVersionsRequest
-	15, // 24: keyholt.kms.v1.KeyService.EnableKeyVersion:input_type -> keyholt.kms.v1.EnableKeyVersionRequest
-	17, // 25: keyholt.kms.v1.KeyService.DisableKeyVersion:input_type -> keyholt.kms.v1.DisableKeyVersionRequest
-	19, // 26: keyholt.kms.v1.KeyService.RevokeKeyVersion:input_type -> keyholt.kms.v1.RevokeKeyVersionRequest
-	21, // 27: keyholt.kms.v1.KeyService.CreateNamespace:output_type -> keyholt.kms.v1.Namespace
-	21, // 28: keyholt.kms.v1.KeyService.GetNamespace:output_type -> keyholt.kms.v1.Namespace
-	4,  // 29: keyholt.kms.v1.KeyService.ListNamespaces:output_type -> keyholt.kms.v1.ListNamespacesResponse
-	22, // 30: keyholt.kms.v1.KeyService.CreateKey:output_type -> keyholt.kms.v1.Key
-	22, // 31: keyholt.kms.v1.KeyService.GetKey:output_type -> keyholt.kms.v1.Key
-	8,  // 32: keyholt.kms.v1.KeyService.ListKeys:output_type -> keyholt.kms.v1.ListKeysResponse
-	22, // 33: keyholt.kms.v1.KeyService.UpdateKey:output_type -> keyholt.kms.v1.Key
-	11, // 34: keyholt.kms.v1.KeyService.RotateKey:output_type -> keyholt.kms.v1.RotateKeyResponse
-	24, // 35: keyholt.kms.v1.KeyService.GetKeyVersion:output_type -> keyholt.kms.v1.KeyVersion
-	14, // 36: keyholt.kms.v1.KeyService.ListKeyVersions:output_type -> keyholt.kms.v1.ListKeyVersionsResponse
-	16, // 37: keyholt.kms.v1.KeyService.EnableKeyVersion:output_type -> keyholt.kms.v1.EnableKeyVersionResponse
-	18, // 38: keyholt.kms.v1.KeyService.DisableKeyVersion:output_type -> keyholt.kms.v1.DisableKeyVersionResponse
-	20, // 39: keyholt.kms.v1.KeyService.RevokeKeyVersion:output_type -> keyholt.kms.v1.RevokeKeyVersionResponse
-	27, // [27:40] is the sub-list for method output_type
-	14, // [14:27] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	27, // 0: keyholt.kms.v1.ListNamespacesResponse.namespaces:type_name -> keyholt.kms.v1.Namespace
+	28, // 1: keyholt.kms.v1.CreateKeyRequest.key:type_name -> keyholt.kms.v1.Key
+	28, // 2: keyholt.kms.v1.ListKeysResponse.keys:type_name -> keyholt.kms.v1.Key
+	28, // 3: keyholt.kms.v1.UpdateKeyRequest.key:type_name -> keyholt.kms.v1.Key
+	29, // 4: keyholt.kms.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	30, // 5: keyholt.kms.v1.RotateKeyResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	28, // 6: keyholt.kms.v1.RotateKeyResponse.key:type_name -> keyholt.kms.v1.Key
+	30, // 7: keyholt.kms.v1.RotateKeyResponse.restricted:type_name -> keyholt.kms.v1.KeyVersion
+	31, // 8: keyholt.kms.v1.RotateKeyResponse.spread:type_name -> keyholt.kms.v1.Spread
+	30, // 9: keyholt.kms.v1.ListKeyVersionsResponse.key_versions:type_name -> keyholt.kms.v1.KeyVersion
+	30, // 10: keyholt.kms.v1.EnableKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 11: keyholt.kms.v1.EnableKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	31, // 12: keyholt.kms.v1.EnableKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	30, // 13: keyholt.kms.v1.DisableKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 14: keyholt.kms.v1.DisableKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	31, // 15: keyholt.kms.v1.DisableKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	30, // 16: keyholt.kms.v1.RevokeKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 17: keyholt.kms.v1.RevokeKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	31, // 18: keyholt.kms.v1.RevokeKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	30, // 19: keyholt.kms.v1.RestrictKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 20: keyholt.kms.v1.RestrictKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	31, // 21: keyholt.kms.v1.RestrictKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	32, // 22: keyholt.kms.v1.ScheduleKeyVersionDestructionRequest.window:type_name -> google.protobuf.Duration
+	30, // 23: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 24: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	31, // 25: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	30, // 26: keyholt.kms.v1.RestoreKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 27: keyholt.kms.v1.RestoreKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	31, // 28: keyholt.kms.v1.RestoreKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	1,  // 29: keyholt.kms.v1.KeyService.CreateNamespace:input_type -> keyholt.kms.v1.CreateNamespaceRequest
+	2,  // 30: keyholt.kms.v1.KeyService.GetNamespace:input_type -> keyholt.kms.v1.GetNamespaceRequest
+	3,  // 31: keyholt.kms.v1.KeyService.ListNamespaces:input_type -> keyholt.kms.v1.ListNamespacesRequest
+	5,  // 32: keyholt.kms.v1.KeyService.CreateKey:input_type -> keyholt.kms.v1.CreateKeyRequest
+	6,  // 33: keyholt.kms.v1.KeyService.GetKey:input_type -> keyholt.kms.v1.GetKeyRequest
+	7,  // 34: keyholt.kms.v1.KeyService.ListKeys:input_type -> keyholt.kms.v1.ListKeysRequest
+	9,  // 35: keyholt.kms.v1.KeyService.UpdateKey:input_type -> keyholt.kms.v1.UpdateKeyRequest
+	10, // 36: keyholt.kms.v1.KeyService.RotateKey:input_type -> keyholt.kms.v1.RotateKeyRequest
+	12, // 37: keyholt.kms.v1.KeyService.GetKeyVersion:input_type -> keyholt.kms.v1.GetKeyVersionRequest
+	13, // 38: keyholt.kms.v1.KeyService.ListKeyVersions:input_type -> keyholt.kms.v1.ListKeyVersionsRequest
+	15, // 39: keyholt.kms.v1.KeyService.EnableKeyVersion:input_type -> keyholt.kms.v1.EnableKeyVersionRequest
+	17, // 40: keyholt.kms.v1.KeyService.DisableKeyVersion:input_type -> keyholt.kms.v1.DisableKeyVersionRequest
+	21, // 41: keyholt.kms.v1.KeyService.RestrictKeyVersion:input_type -> keyholt.kms.v1.RestrictKeyVersionRequest
+	19, // 42: keyholt.kms.v1.KeyService.RevokeKeyVersion:input_type -> keyholt.kms.v1.RevokeKeyVersionRequest
+	23, // 43: keyholt.kms.v1.KeyService.ScheduleKeyVersionDestruction:input_type -> keyholt.kms.v1.ScheduleKeyVersionDestructionRequest
+	25, // 44: keyholt.kms.v1.KeyService.RestoreKeyVersion:input_type -> keyholt.kms.v1.RestoreKeyVersionRequest
+	27, // 45: keyholt.kms.v1.KeyService.CreateNamespace:output_type -> keyholt.kms.v1.Namespace
+	27, // 46: keyholt.kms.v1.KeyService.GetNamespace:output_type -> keyholt.kms.v1.Namespace
+	4,  // 47: keyholt.kms.v1.KeyService.ListNamespaces:output_type -> keyholt.kms.v1.ListNamespacesResponse
+	28, // 48: keyholt.kms.v1.KeyService.CreateKey:output_type -> keyholt.kms.v1.Key
+	28, // 49: keyholt.kms.v1.KeyService.GetKey:output_type -> keyholt.kms.v1.Key
+	8,  // 50: keyholt.kms.v1.KeyService.ListKeys:output_type -> keyholt.kms.v1.ListKeysResponse
+	28, // 51: keyholt.kms.v1.KeyService.UpdateKey:output_type -> keyholt.kms.v1.Key
+	11, // 52: keyholt.kms.v1.KeyService.RotateKey:output_type -> keyholt.kms.v1.RotateKeyResponse
+	30, // 53: keyholt.kms.v1.KeyService.GetKeyVersion:output_type -> keyholt.kms.v1.KeyVersion
+	14, // 54: keyholt.kms.v1.KeyService.ListKeyVersions:output_type -> keyholt.kms.v1.ListKeyVersionsResponse
+	16, // 55: keyholt.kms.v1.KeyService.EnableKeyVersion:output_type -> keyholt.kms.v1.EnableKeyVersionResponse
+	18, // 56: keyholt.kms.v1.KeyService.DisableKeyVersion:output_type -> keyholt.kms.v1.DisableKeyVersionResponse
+	22, // 57: keyholt.kms.v1.KeyService.RestrictKeyVersion:output_type -> keyholt.kms.v1.RestrictKeyVersionResponse
+	20, // 58: keyholt.kms.v1.KeyService.RevokeKeyVersion:output_type -> keyholt.kms.v1.RevokeKeyVersionResponse
+	24, // 59: keyholt.kms.v1.KeyService.ScheduleKeyVersionDestruction:output_type -> keyholt.kms.v1.ScheduleKeyVersionDestructionResponse
+	26, // 60: keyholt.kms.v1.KeyService.RestoreKeyVersion:output_type -> keyholt.kms.v1.RestoreKeyVersionResponse
+	45, // [45:61] is the sub-list for method output_type
+	29, // [29:45] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_keyholt_kms_v1_key_service_proto_init() }
@@ -1373,7 +1877,7 @@ func file_keyholt_kms_v1_key_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyholt_kms_v1_key_service_proto_rawDesc), len(file_keyholt_kms_v1_key_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

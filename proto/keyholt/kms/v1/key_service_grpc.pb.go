@@ -19,19 +19,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	KeyService_CreateNamespace_FullMethodName   = "/keyholt.kms.v1.KeyService/CreateNamespace"
-	KeyService_GetNamespace_FullMethodName      = "/keyholt.kms.v1.KeyService/GetNamespace"
-	KeyService_ListNamespaces_FullMethodName    = "/keyholt.kms.v1.KeyService/ListNamespaces"
-	KeyService_CreateKey_FullMethodName         = "/keyholt.kms.v1.KeyService/CreateKey"
-	KeyService_GetKey_FullMethodName            = "/keyholt.kms.v1.KeyService/GetKey"
-	KeyService_ListKeys_FullMethodName          = "/keyholt.kms.v1.KeyService/ListKeys"
-	KeyService_UpdateKey_FullMethodName         = "/keyholt.kms.v1.KeyService/UpdateKey"
-	KeyService_RotateKey_FullMethodName         = "/keyholt.kms.v1.KeyService/RotateKey"
-	KeyService_GetKeyVersion_FullMethodName     = "/keyholt.kms.v1.KeyService/GetKeyVersion"
-	KeyService_ListKeyVersions_FullMethodName   = "/keyholt.kms.v1.KeyService/ListKeyVersions"
-	KeyService_EnableKeyVersion_FullMethodName  = "/keyholt.kms.v1.KeyService/EnableKeyVersion"
-	KeyService_DisableKeyVersion_FullMethodName = "/keyholt.kms.v1.KeyService/DisableKeyVersion"
-	KeyService_RevokeKeyVersion_FullMethodName  = "/keyholt.kms.v1.KeyService/RevokeKeyVersion"
+	KeyService_CreateNamespace_FullMethodName               = "/keyholt.kms.v1.KeyService/CreateNamespace"
+	KeyService_GetNamespace_FullMethodName                  = "/keyholt.kms.v1.KeyService/GetNamespace"
+	KeyService_ListNamespaces_FullMethodName                = "/keyholt.kms.v1.KeyService/ListNamespaces"
+	KeyService_CreateKey_FullMethodName                     = "/keyholt.kms.v1.KeyService/CreateKey"
+	KeyService_GetKey_FullMethodName                        = "/keyholt.kms.v1.KeyService/GetKey"
+	KeyService_ListKeys_FullMethodName                      = "/keyholt.kms.v1.KeyService/ListKeys"
+	KeyService_UpdateKey_FullMethodName                     = "/keyholt.kms.v1.KeyService/UpdateKey"
+	KeyService_RotateKey_FullMethodName                     = "/keyholt.kms.v1.KeyService/RotateKey"
+	KeyService_GetKeyVersion_FullMethodName                 = "/keyholt.kms.v1.KeyService/GetKeyVersion"
+	KeyService_ListKeyVersions_FullMethodName               = "/keyholt.kms.v1.KeyService/ListKeyVersions"
+	KeyService_EnableKeyVersion_FullMethodName              = "/keyholt.kms.v1.KeyService/EnableKeyVersion"
+	KeyService_DisableKeyVersion_FullMethodName             = "/keyholt.kms.v1.KeyService/DisableKeyVersion"
+	KeyService_RestrictKeyVersion_FullMethodName            = "/keyholt.kms.v1.KeyService/RestrictKeyVersion"
+	KeyService_RevokeKeyVersion_FullMethodName              = "/keyholt.kms.v1.KeyService/RevokeKeyVersion"
+	KeyService_ScheduleKeyVersionDestruction_FullMethodName = "/keyholt.kms.v1.KeyService/ScheduleKeyVersionDestruction"
+	KeyService_RestoreKeyVersion_FullMethodName             = "/keyholt.kms.v1.KeyService/RestoreKeyVersion"
 )
 
 // KeyServiceClient is the client API for KeyService service.
@@ -54,21 +57,34 @@ type KeyServiceClient interface {
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
 	// Changes the labels or the rotation period of a key.
 	UpdateKey(ctx context.Context, in *UpdateKeyRequest, opts ...grpc.CallOption) (*Key, error)
-	// Makes a new version of a key and makes it primary. Older versions keep their
-	// state, so what they protect still opens.
+	// Makes a new version of a key and makes it primary: when the call has returned, all
+	// new ciphertexts use it. Older versions keep their state, so what they protect still
+	// opens, unless restrict_previous is set.
 	RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error)
 	// Returns a key version.
 	GetKeyVersion(ctx context.Context, in *GetKeyVersionRequest, opts ...grpc.CallOption) (*KeyVersion, error)
 	// Lists the versions of a key by number.
 	ListKeyVersions(ctx context.Context, in *ListKeyVersionsRequest, opts ...grpc.CallOption) (*ListKeyVersionsResponse, error)
-	// Enables a disabled version. Idempotent.
+	// Enables a version that is disabled or restricted. Idempotent.
 	EnableKeyVersion(ctx context.Context, in *EnableKeyVersionRequest, opts ...grpc.CallOption) (*EnableKeyVersionResponse, error)
 	// Disables a version: nothing can be done with it until it is enabled again.
 	// Idempotent.
 	DisableKeyVersion(ctx context.Context, in *DisableKeyVersionRequest, opts ...grpc.CallOption) (*DisableKeyVersionResponse, error)
+	// Restricts a version under suspicion: what it protects can be rewrapped inside the
+	// service, under another version, and nothing else can be done with it until it is
+	// enabled again. Idempotent.
+	RestrictKeyVersion(ctx context.Context, in *RestrictKeyVersionRequest, opts ...grpc.CallOption) (*RestrictKeyVersionResponse, error)
 	// Revokes a version for ever: no request begun after the call has returned is
 	// served with it. What it protects is lost. Idempotent.
 	RevokeKeyVersion(ctx context.Context, in *RevokeKeyVersionRequest, opts ...grpc.CallOption) (*RevokeKeyVersionResponse, error)
+	// Stops all use of a version, and has its HSM object destroyed when a window has
+	// passed. Until then RestoreKeyVersion takes it back. Idempotent: repeated with the
+	// same window, or none, it keeps the time of the first call; with another window it is
+	// refused.
+	ScheduleKeyVersionDestruction(ctx context.Context, in *ScheduleKeyVersionDestructionRequest, opts ...grpc.CallOption) (*ScheduleKeyVersionDestructionResponse, error)
+	// Takes back a scheduled destruction: the version is REVOKED if it was before, else
+	// DISABLED. Idempotent.
+	RestoreKeyVersion(ctx context.Context, in *RestoreKeyVersionRequest, opts ...grpc.CallOption) (*RestoreKeyVersionResponse, error)
 }
 
 type keyServiceClient struct {
@@ -199,10 +215,40 @@ func (c *keyServiceClient) DisableKeyVersion(ctx context.Context, in *DisableKey
 	return out, nil
 }
 
+func (c *keyServiceClient) RestrictKeyVersion(ctx context.Context, in *RestrictKeyVersionRequest, opts ...grpc.CallOption) (*RestrictKeyVersionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestrictKeyVersionResponse)
+	err := c.cc.Invoke(ctx, KeyService_RestrictKeyVersion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *keyServiceClient) RevokeKeyVersion(ctx context.Context, in *RevokeKeyVersionRequest, opts ...grpc.CallOption) (*RevokeKeyVersionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokeKeyVersionResponse)
 	err := c.cc.Invoke(ctx, KeyService_RevokeKeyVersion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *keyServiceClient) ScheduleKeyVersionDestruction(ctx context.Context, in *ScheduleKeyVersionDestructionRequest, opts ...grpc.CallOption) (*ScheduleKeyVersionDestructionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScheduleKeyVersionDestructionResponse)
+	err := c.cc.Invoke(ctx, KeyService_ScheduleKeyVersionDestruction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *keyServiceClient) RestoreKeyVersion(ctx context.Context, in *RestoreKeyVersionRequest, opts ...grpc.CallOption) (*RestoreKeyVersionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestoreKeyVersionResponse)
+	err := c.cc.Invoke(ctx, KeyService_RestoreKeyVersion_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -229,21 +275,34 @@ type KeyServiceServer interface {
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
 	// Changes the labels or the rotation period of a key.
 	UpdateKey(context.Context, *UpdateKeyRequest) (*Key, error)
-	// Makes a new version of a key and makes it primary. Older versions keep their
-	// state, so what they protect still opens.
+	// Makes a new version of a key and makes it primary: when the call has returned, all
+	// new ciphertexts use it. Older versions keep their state, so what they protect still
+	// opens, unless restrict_previous is set.
 	RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error)
 	// Returns a key version.
 	GetKeyVersion(context.Context, *GetKeyVersionRequest) (*KeyVersion, error)
 	// Lists the versions of a key by number.
 	ListKeyVersions(context.Context, *ListKeyVersionsRequest) (*ListKeyVersionsResponse, error)
-	// Enables a disabled version. Idempotent.
+	// Enables a version that is disabled or restricted. Idempotent.
 	EnableKeyVersion(context.Context, *EnableKeyVersionRequest) (*EnableKeyVersionResponse, error)
 	// Disables a version: nothing can be done with it until it is enabled again.
 	// Idempotent.
 	DisableKeyVersion(context.Context, *DisableKeyVersionRequest) (*DisableKeyVersionResponse, error)
+	// Restricts a version under suspicion: what it protects can be rewrapped inside the
+	// service, under another version, and nothing else can be done with it until it is
+	// enabled again. Idempotent.
+	RestrictKeyVersion(context.Context, *RestrictKeyVersionRequest) (*RestrictKeyVersionResponse, error)
 	// Revokes a version for ever: no request begun after the call has returned is
 	// served with it. What it protects is lost. Idempotent.
 	RevokeKeyVersion(context.Context, *RevokeKeyVersionRequest) (*RevokeKeyVersionResponse, error)
+	// Stops all use of a version, and has its HSM object destroyed when a window has
+	// passed. Until then RestoreKeyVersion takes it back. Idempotent: repeated with the
+	// same window, or none, it keeps the time of the first call; with another window it is
+	// refused.
+	ScheduleKeyVersionDestruction(context.Context, *ScheduleKeyVersionDestructionRequest) (*ScheduleKeyVersionDestructionResponse, error)
+	// Takes back a scheduled destruction: the version is REVOKED if it was before, else
+	// DISABLED. Idempotent.
+	RestoreKeyVersion(context.Context, *RestoreKeyVersionRequest) (*RestoreKeyVersionResponse, error)
 	mustEmbedUnimplementedKeyServiceServer()
 }
 
@@ -290,8 +349,17 @@ func (UnimplementedKeyServiceServer) EnableKeyVersion(context.Context, *EnableKe
 func (UnimplementedKeyServiceServer) DisableKeyVersion(context.Context, *DisableKeyVersionRequest) (*DisableKeyVersionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DisableKeyVersion not implemented")
 }
+func (UnimplementedKeyServiceServer) RestrictKeyVersion(context.Context, *RestrictKeyVersionRequest) (*RestrictKeyVersionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RestrictKeyVersion not implemented")
+}
 func (UnimplementedKeyServiceServer) RevokeKeyVersion(context.Context, *RevokeKeyVersionRequest) (*RevokeKeyVersionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeKeyVersion not implemented")
+}
+func (UnimplementedKeyServiceServer) ScheduleKeyVersionDestruction(context.Context, *ScheduleKeyVersionDestructionRequest) (*ScheduleKeyVersionDestructionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ScheduleKeyVersionDestruction not implemented")
+}
+func (UnimplementedKeyServiceServer) RestoreKeyVersion(context.Context, *RestoreKeyVersionRequest) (*RestoreKeyVersionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RestoreKeyVersion not implemented")
 }
 func (UnimplementedKeyServiceServer) mustEmbedUnimplementedKeyServiceServer() {}
 func (UnimplementedKeyServiceServer) testEmbeddedByValue()                    {}
@@ -530,6 +598,24 @@ func _KeyService_DisableKeyVersion_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KeyService_RestrictKeyVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestrictKeyVersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).RestrictKeyVersion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_RestrictKeyVersion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).RestrictKeyVersion(ctx, req.(*RestrictKeyVersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _KeyService_RevokeKeyVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevokeKeyVersionRequest)
 	if err := dec(in); err != nil {
@@ -544,6 +630,42 @@ func _KeyService_RevokeKeyVersion_Handler(srv interface{}, ctx context.Context, 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(KeyServiceServer).RevokeKeyVersion(ctx, req.(*RevokeKeyVersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _KeyService_ScheduleKeyVersionDestruction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ScheduleKeyVersionDestructionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).ScheduleKeyVersionDestruction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_ScheduleKeyVersionDestruction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).ScheduleKeyVersionDestruction(ctx, req.(*ScheduleKeyVersionDestructionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _KeyService_RestoreKeyVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestoreKeyVersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).RestoreKeyVersion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_RestoreKeyVersion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).RestoreKeyVersion(ctx, req.(*RestoreKeyVersionRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -604,8 +726,20 @@ var KeyService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _KeyService_DisableKeyVersion_Handler,
 		},
 		{
+			MethodName: "RestrictKeyVersion",
+			Handler:    _KeyService_RestrictKeyVersion_Handler,
+		},
+		{
 			MethodName: "RevokeKeyVersion",
 			Handler:    _KeyService_RevokeKeyVersion_Handler,
+		},
+		{
+			MethodName: "ScheduleKeyVersionDestruction",
+			Handler:    _KeyService_ScheduleKeyVersionDestruction_Handler,
+		},
+		{
+			MethodName: "RestoreKeyVersion",
+			Handler:    _KeyService_RestoreKeyVersion_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

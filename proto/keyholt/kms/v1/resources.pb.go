@@ -186,6 +186,14 @@ const (
 	KeyVersionState_KEY_VERSION_STATE_DISABLED KeyVersionState = 3
 	// The version can never be used again.
 	KeyVersionState_KEY_VERSION_STATE_REVOKED KeyVersionState = 4
+	// The version is under suspicion: what it protects can be rewrapped under another
+	// one, inside the service, and nothing else.
+	KeyVersionState_KEY_VERSION_STATE_REWRAP_ONLY KeyVersionState = 5
+	// The version cannot be used, and its HSM object is to be destroyed at a set time;
+	// until then it can be restored.
+	KeyVersionState_KEY_VERSION_STATE_DESTROY_SCHEDULED KeyVersionState = 6
+	// The HSM object is gone.
+	KeyVersionState_KEY_VERSION_STATE_DESTROYED KeyVersionState = 7
 )
 
 // Enum value maps for KeyVersionState.
@@ -196,13 +204,19 @@ var (
 		2: "KEY_VERSION_STATE_ENABLED",
 		3: "KEY_VERSION_STATE_DISABLED",
 		4: "KEY_VERSION_STATE_REVOKED",
+		5: "KEY_VERSION_STATE_REWRAP_ONLY",
+		6: "KEY_VERSION_STATE_DESTROY_SCHEDULED",
+		7: "KEY_VERSION_STATE_DESTROYED",
 	}
 	KeyVersionState_value = map[string]int32{
-		"KEY_VERSION_STATE_UNSPECIFIED": 0,
-		"KEY_VERSION_STATE_CREATING":    1,
-		"KEY_VERSION_STATE_ENABLED":     2,
-		"KEY_VERSION_STATE_DISABLED":    3,
-		"KEY_VERSION_STATE_REVOKED":     4,
+		"KEY_VERSION_STATE_UNSPECIFIED":       0,
+		"KEY_VERSION_STATE_CREATING":          1,
+		"KEY_VERSION_STATE_ENABLED":           2,
+		"KEY_VERSION_STATE_DISABLED":          3,
+		"KEY_VERSION_STATE_REVOKED":           4,
+		"KEY_VERSION_STATE_REWRAP_ONLY":       5,
+		"KEY_VERSION_STATE_DESTROY_SCHEDULED": 6,
+		"KEY_VERSION_STATE_DESTROYED":         7,
 	}
 )
 
@@ -327,9 +341,12 @@ type Key struct {
 	RotateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=rotate_time,json=rotateTime,proto3" json:"rotate_time,omitempty"`
 	// Changes with every change of the resource; a request that carries it is
 	// refused with ABORTED when the key has changed since.
-	Etag          string `protobuf:"bytes,12,opt,name=etag,proto3" json:"etag,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Etag string `protobuf:"bytes,12,opt,name=etag,proto3" json:"etag,omitempty"`
+	// When the service rotates the key by itself, at the earliest; unset: by hand only.
+	// Output only.
+	NextRotationTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=next_rotation_time,json=nextRotationTime,proto3" json:"next_rotation_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Key) Reset() {
@@ -446,6 +463,13 @@ func (x *Key) GetEtag() string {
 	return ""
 }
 
+func (x *Key) GetNextRotationTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextRotationTime
+	}
+	return nil
+}
+
 // A KeyVersion is one key inside the HSM.
 type KeyVersion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -472,7 +496,16 @@ type KeyVersion struct {
 	// is missing or is not the one that the metadata names. Output only.
 	UnavailableReason string `protobuf:"bytes,10,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
 	// Changes with every change of the resource. Output only.
-	Etag          string `protobuf:"bytes,11,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,11,opt,name=etag,proto3" json:"etag,omitempty"`
+	// When the HSM object is to be destroyed, of a version that is DESTROY_SCHEDULED, or
+	// when it was, of one that is DESTROYED. Output only.
+	DestroyTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=destroy_time,json=destroyTime,proto3" json:"destroy_time,omitempty"`
+	// The state that RestoreKeyVersion gives to a version that is DESTROY_SCHEDULED.
+	// Output only.
+	RestoreState KeyVersionState `protobuf:"varint,13,opt,name=restore_state,json=restoreState,proto3,enum=keyholt.kms.v1.KeyVersionState" json:"restore_state,omitempty"`
+	// How often the version was used, by action, in the order of the actions' names. It
+	// may lack the last seconds, and nothing is decided by it. Output only.
+	Usage         []*KeyVersionUsage `protobuf:"bytes,14,rep,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -584,6 +617,170 @@ func (x *KeyVersion) GetEtag() string {
 	return ""
 }
 
+func (x *KeyVersion) GetDestroyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DestroyTime
+	}
+	return nil
+}
+
+func (x *KeyVersion) GetRestoreState() KeyVersionState {
+	if x != nil {
+		return x.RestoreState
+	}
+	return KeyVersionState_KEY_VERSION_STATE_UNSPECIFIED
+}
+
+func (x *KeyVersion) GetUsage() []*KeyVersionUsage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+// KeyVersionUsage is how often a key version was used for one kind of action. Each item
+// of a batch counts.
+type KeyVersionUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The action, such as `Decrypt` or `UnwrapDataKeys`. ReEncrypt counts as
+	// `ReEncryptFrom` for the version that made the old ciphertext, and as `ReEncryptTo`
+	// for that of the new one.
+	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	// How often.
+	Count uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// When it was last used so, to within seconds.
+	LastUsedTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_used_time,json=lastUsedTime,proto3" json:"last_used_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyVersionUsage) Reset() {
+	*x = KeyVersionUsage{}
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyVersionUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyVersionUsage) ProtoMessage() {}
+
+func (x *KeyVersionUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyVersionUsage.ProtoReflect.Descriptor instead.
+func (*KeyVersionUsage) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *KeyVersionUsage) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *KeyVersionUsage) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *KeyVersionUsage) GetLastUsedTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUsedTime
+	}
+	return nil
+}
+
+// Spread says how a change came to be known: when the call returned, each replica had
+// either applied it, or was seen to hold no lease and so to serve nothing. A call that
+// cannot say so before its deadline fails with ABORTED, reason
+// COMMITTED_STILL_SPREADING: the change is made, and repeating the call waits again.
+type Spread struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision of the metadata that has the change.
+	Revision uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Names of the replicas that have applied it, the one that answers included.
+	Acknowledged []string `protobuf:"bytes,2,rep,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	// Names of the replicas that hold no lease.
+	Expired []string `protobuf:"bytes,3,rep,name=expired,proto3" json:"expired,omitempty"`
+	// How long it took, from the commit to the answer.
+	Took          *durationpb.Duration `protobuf:"bytes,4,opt,name=took,proto3" json:"took,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Spread) Reset() {
+	*x = Spread{}
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Spread) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Spread) ProtoMessage() {}
+
+func (x *Spread) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Spread.ProtoReflect.Descriptor instead.
+func (*Spread) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Spread) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Spread) GetAcknowledged() []string {
+	if x != nil {
+		return x.Acknowledged
+	}
+	return nil
+}
+
+func (x *Spread) GetExpired() []string {
+	if x != nil {
+		return x.Expired
+	}
+	return nil
+}
+
+func (x *Spread) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
 // A Status is the outcome of one item of a batch, shaped like google.rpc.Status
 // with an ErrorInfo. An item that succeeded has none.
 type Status struct {
@@ -603,7 +800,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[3]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +812,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[3]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +825,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{3}
+	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Status) GetCode() int32 {
@@ -674,7 +871,7 @@ type Binding struct {
 
 func (x *Binding) Reset() {
 	*x = Binding{}
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[4]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +883,7 @@ func (x *Binding) String() string {
 func (*Binding) ProtoMessage() {}
 
 func (x *Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[4]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +896,7 @@ func (x *Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Binding.ProtoReflect.Descriptor instead.
 func (*Binding) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{4}
+	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Binding) GetEncryptionContext() map[string]string {
@@ -725,7 +922,7 @@ const file_keyholt_kms_v1_resources_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x12\n" +
-	"\x04etag\x18\x03 \x01(\tR\x04etag\"\xb1\x05\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\"\xfb\x05\n" +
 	"\x03Key\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\apurpose\x18\x02 \x01(\x0e2\x17.keyholt.kms.v1.PurposeR\apurpose\x127\n" +
@@ -741,10 +938,11 @@ const file_keyholt_kms_v1_resources_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vrotate_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"rotateTime\x12\x12\n" +
-	"\x04etag\x18\f \x01(\tR\x04etag\x1a9\n" +
+	"\x04etag\x18\f \x01(\tR\x04etag\x12H\n" +
+	"\x12next_rotation_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x10nextRotationTime\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcc\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x05\n" +
 	"\n" +
 	"KeyVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
@@ -760,7 +958,19 @@ const file_keyholt_kms_v1_resources_proto_rawDesc = "" +
 	"\x0efirst_use_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\ffirstUseTime\x12-\n" +
 	"\x12unavailable_reason\x18\n" +
 	" \x01(\tR\x11unavailableReason\x12\x12\n" +
-	"\x04etag\x18\v \x01(\tR\x04etag\"\xcd\x01\n" +
+	"\x04etag\x18\v \x01(\tR\x04etag\x12=\n" +
+	"\fdestroy_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vdestroyTime\x12D\n" +
+	"\rrestore_state\x18\r \x01(\x0e2\x1f.keyholt.kms.v1.KeyVersionStateR\frestoreState\x125\n" +
+	"\x05usage\x18\x0e \x03(\v2\x1f.keyholt.kms.v1.KeyVersionUsageR\x05usage\"\x81\x01\n" +
+	"\x0fKeyVersionUsage\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\x12@\n" +
+	"\x0elast_used_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\flastUsedTime\"\x91\x01\n" +
+	"\x06Spread\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x12\"\n" +
+	"\facknowledged\x18\x02 \x03(\tR\facknowledged\x12\x18\n" +
+	"\aexpired\x18\x03 \x03(\tR\aexpired\x12-\n" +
+	"\x04took\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04took\"\xcd\x01\n" +
 	"\x06Status\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
@@ -784,13 +994,16 @@ const file_keyholt_kms_v1_resources_proto_rawDesc = "" +
 	"\x11ProtectionProfile\x12\"\n" +
 	"\x1ePROTECTION_PROFILE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aPROTECTION_PROFILE_DERIVED\x10\x01\x12\x1d\n" +
-	"\x19PROTECTION_PROFILE_STRICT\x10\x02*\xb2\x01\n" +
+	"\x19PROTECTION_PROFILE_STRICT\x10\x02*\x9f\x02\n" +
 	"\x0fKeyVersionState\x12!\n" +
 	"\x1dKEY_VERSION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aKEY_VERSION_STATE_CREATING\x10\x01\x12\x1d\n" +
 	"\x19KEY_VERSION_STATE_ENABLED\x10\x02\x12\x1e\n" +
 	"\x1aKEY_VERSION_STATE_DISABLED\x10\x03\x12\x1d\n" +
-	"\x19KEY_VERSION_STATE_REVOKED\x10\x04B7Z5github.com/keyholt/keyholt/proto/keyholt/kms/v1;kmsv1b\x06proto3"
+	"\x19KEY_VERSION_STATE_REVOKED\x10\x04\x12!\n" +
+	"\x1dKEY_VERSION_STATE_REWRAP_ONLY\x10\x05\x12'\n" +
+	"#KEY_VERSION_STATE_DESTROY_SCHEDULED\x10\x06\x12\x1f\n" +
+	"\x1bKEY_VERSION_STATE_DESTROYED\x10\aB7Z5github.com/keyholt/keyholt/proto/keyholt/kms/v1;kmsv1b\x06proto3"
 
 var (
 	file_keyholt_kms_v1_resources_proto_rawDescOnce sync.Once
@@ -805,7 +1018,7 @@ func file_keyholt_kms_v1_resources_proto_rawDescGZIP() []byte {
 }
 
 var file_keyholt_kms_v1_resources_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_keyholt_kms_v1_resources_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_keyholt_kms_v1_resources_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_keyholt_kms_v1_resources_proto_goTypes = []any{
 	(Purpose)(0),                  // 0: keyholt.kms.v1.Purpose
 	(Algorithm)(0),                // 1: keyholt.kms.v1.Algorithm
@@ -814,35 +1027,43 @@ var file_keyholt_kms_v1_resources_proto_goTypes = []any{
 	(*Namespace)(nil),             // 4: keyholt.kms.v1.Namespace
 	(*Key)(nil),                   // 5: keyholt.kms.v1.Key
 	(*KeyVersion)(nil),            // 6: keyholt.kms.v1.KeyVersion
-	(*Status)(nil),                // 7: keyholt.kms.v1.Status
-	(*Binding)(nil),               // 8: keyholt.kms.v1.Binding
-	nil,                           // 9: keyholt.kms.v1.Key.LabelsEntry
-	nil,                           // 10: keyholt.kms.v1.Status.MetadataEntry
-	nil,                           // 11: keyholt.kms.v1.Binding.EncryptionContextEntry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
+	(*KeyVersionUsage)(nil),       // 7: keyholt.kms.v1.KeyVersionUsage
+	(*Spread)(nil),                // 8: keyholt.kms.v1.Spread
+	(*Status)(nil),                // 9: keyholt.kms.v1.Status
+	(*Binding)(nil),               // 10: keyholt.kms.v1.Binding
+	nil,                           // 11: keyholt.kms.v1.Key.LabelsEntry
+	nil,                           // 12: keyholt.kms.v1.Status.MetadataEntry
+	nil,                           // 13: keyholt.kms.v1.Binding.EncryptionContextEntry
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
 }
 var file_keyholt_kms_v1_resources_proto_depIdxs = []int32{
-	12, // 0: keyholt.kms.v1.Namespace.create_time:type_name -> google.protobuf.Timestamp
+	14, // 0: keyholt.kms.v1.Namespace.create_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: keyholt.kms.v1.Key.purpose:type_name -> keyholt.kms.v1.Purpose
 	1,  // 2: keyholt.kms.v1.Key.algorithm:type_name -> keyholt.kms.v1.Algorithm
 	2,  // 3: keyholt.kms.v1.Key.protection_profile:type_name -> keyholt.kms.v1.ProtectionProfile
-	9,  // 4: keyholt.kms.v1.Key.labels:type_name -> keyholt.kms.v1.Key.LabelsEntry
-	13, // 5: keyholt.kms.v1.Key.rotation_period:type_name -> google.protobuf.Duration
+	11, // 4: keyholt.kms.v1.Key.labels:type_name -> keyholt.kms.v1.Key.LabelsEntry
+	15, // 5: keyholt.kms.v1.Key.rotation_period:type_name -> google.protobuf.Duration
 	3,  // 6: keyholt.kms.v1.Key.primary_state:type_name -> keyholt.kms.v1.KeyVersionState
-	12, // 7: keyholt.kms.v1.Key.create_time:type_name -> google.protobuf.Timestamp
-	12, // 8: keyholt.kms.v1.Key.rotate_time:type_name -> google.protobuf.Timestamp
-	3,  // 9: keyholt.kms.v1.KeyVersion.state:type_name -> keyholt.kms.v1.KeyVersionState
-	12, // 10: keyholt.kms.v1.KeyVersion.create_time:type_name -> google.protobuf.Timestamp
-	12, // 11: keyholt.kms.v1.KeyVersion.state_time:type_name -> google.protobuf.Timestamp
-	12, // 12: keyholt.kms.v1.KeyVersion.first_use_time:type_name -> google.protobuf.Timestamp
-	10, // 13: keyholt.kms.v1.Status.metadata:type_name -> keyholt.kms.v1.Status.MetadataEntry
-	11, // 14: keyholt.kms.v1.Binding.encryption_context:type_name -> keyholt.kms.v1.Binding.EncryptionContextEntry
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	14, // 7: keyholt.kms.v1.Key.create_time:type_name -> google.protobuf.Timestamp
+	14, // 8: keyholt.kms.v1.Key.rotate_time:type_name -> google.protobuf.Timestamp
+	14, // 9: keyholt.kms.v1.Key.next_rotation_time:type_name -> google.protobuf.Timestamp
+	3,  // 10: keyholt.kms.v1.KeyVersion.state:type_name -> keyholt.kms.v1.KeyVersionState
+	14, // 11: keyholt.kms.v1.KeyVersion.create_time:type_name -> google.protobuf.Timestamp
+	14, // 12: keyholt.kms.v1.KeyVersion.state_time:type_name -> google.protobuf.Timestamp
+	14, // 13: keyholt.kms.v1.KeyVersion.first_use_time:type_name -> google.protobuf.Timestamp
+	14, // 14: keyholt.kms.v1.KeyVersion.destroy_time:type_name -> google.protobuf.Timestamp
+	3,  // 15: keyholt.kms.v1.KeyVersion.restore_state:type_name -> keyholt.kms.v1.KeyVersionState
+	7,  // 16: keyholt.kms.v1.KeyVersion.usage:type_name -> keyholt.kms.v1.KeyVersionUsage
+	14, // 17: keyholt.kms.v1.KeyVersionUsage.last_used_time:type_name -> google.protobuf.Timestamp
+	15, // 18: keyholt.kms.v1.Spread.took:type_name -> google.protobuf.Duration
+	12, // 19: keyholt.kms.v1.Status.metadata:type_name -> keyholt.kms.v1.Status.MetadataEntry
+	13, // 20: keyholt.kms.v1.Binding.encryption_context:type_name -> keyholt.kms.v1.Binding.EncryptionContextEntry
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_keyholt_kms_v1_resources_proto_init() }
@@ -856,7 +1077,7 @@ func file_keyholt_kms_v1_resources_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyholt_kms_v1_resources_proto_rawDesc), len(file_keyholt_kms_v1_resources_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -9,6 +9,7 @@ package kmsv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -332,7 +333,7 @@ func (x *WhoAmIResponse) GetMethod() WhoAmIResponse_Method {
 // A Finding is one thing that was examined.
 type Finding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was examined: `token`, `store`, `self-test`, `keys`, `transport`.
+	// What was examined: `token`, `store`, `replicas`, `self-test`, `keys`, `transport`.
 	Area string `protobuf:"bytes,1,opt,name=area,proto3" json:"area,omitempty"`
 	// What in particular, short and stable.
 	Check string `protobuf:"bytes,2,opt,name=check,proto3" json:"check,omitempty"`
@@ -411,11 +412,1069 @@ func (x *Finding) GetRemedy() string {
 	return ""
 }
 
+type ListReplicasRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReplicasRequest) Reset() {
+	*x = ListReplicasRequest{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReplicasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReplicasRequest) ProtoMessage() {}
+
+func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReplicasRequest.ProtoReflect.Descriptor instead.
+func (*ListReplicasRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{5}
+}
+
+type ListReplicasResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replicas, those that have ended without saying so included, until one of the
+	// others removes their leases.
+	Replicas      []*Replica `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReplicasResponse) Reset() {
+	*x = ListReplicasResponse{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReplicasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReplicasResponse) ProtoMessage() {}
+
+func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReplicasResponse.ProtoReflect.Descriptor instead.
+func (*ListReplicasResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListReplicasResponse) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+// A Replica is one server process on the store, as its lease shows it.
+type Replica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Random, and new each time that the replica joins: 16 hexadecimal digits.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its name, by default host name and process id.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Version of its program.
+	Release string `protobuf:"bytes,3,opt,name=release,proto3" json:"release,omitempty"`
+	// When it joined.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// How long its lease lasts without a renewal.
+	LeaseDuration *durationpb.Duration `protobuf:"bytes,5,opt,name=lease_duration,json=leaseDuration,proto3" json:"lease_duration,omitempty"`
+	// How often its lease was renewed, from 1.
+	RenewalCount uint64 `protobuf:"varint,6,opt,name=renewal_count,json=renewalCount,proto3" json:"renewal_count,omitempty"`
+	// The revision of the metadata that it has applied.
+	AppliedRevision uint64 `protobuf:"varint,7,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
+	// By how many revisions that is behind the store's.
+	Lag uint64 `protobuf:"varint,8,opt,name=lag,proto3" json:"lag,omitempty"`
+	// Whether it is the replica that answers.
+	Self bool `protobuf:"varint,9,opt,name=self,proto3" json:"self,omitempty"`
+	// Whether its lease was renewed in time while the replica that answers watched.
+	Live bool `protobuf:"varint,10,opt,name=live,proto3" json:"live,omitempty"`
+	// How long its lease was not renewed, as far as the replica that answers knows.
+	IdleDuration  *durationpb.Duration `protobuf:"bytes,11,opt,name=idle_duration,json=idleDuration,proto3" json:"idle_duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replica) Reset() {
+	*x = Replica{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replica) ProtoMessage() {}
+
+func (x *Replica) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replica.ProtoReflect.Descriptor instead.
+func (*Replica) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Replica) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Replica) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Replica) GetRelease() string {
+	if x != nil {
+		return x.Release
+	}
+	return ""
+}
+
+func (x *Replica) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Replica) GetLeaseDuration() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseDuration
+	}
+	return nil
+}
+
+func (x *Replica) GetRenewalCount() uint64 {
+	if x != nil {
+		return x.RenewalCount
+	}
+	return 0
+}
+
+func (x *Replica) GetAppliedRevision() uint64 {
+	if x != nil {
+		return x.AppliedRevision
+	}
+	return 0
+}
+
+func (x *Replica) GetLag() uint64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+func (x *Replica) GetSelf() bool {
+	if x != nil {
+		return x.Self
+	}
+	return false
+}
+
+func (x *Replica) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *Replica) GetIdleDuration() *durationpb.Duration {
+	if x != nil {
+		return x.IdleDuration
+	}
+	return nil
+}
+
+// StoreReport is what the store holds.
+type StoreReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store's random identity, 16 hexadecimal digits.
+	StoreId string `protobuf:"bytes,1,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	// The revision that the report is about.
+	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The UID of the seal key in the HSM, 32 hexadecimal digits.
+	SealKeyUid string `protobuf:"bytes,3,opt,name=seal_key_uid,json=sealKeyUid,proto3" json:"seal_key_uid,omitempty"`
+	// How many rows were read, verified, sealed, written or restored, by kind:
+	// `namespaces`, `keys`, `versions`, `orphans`, `origin`, `reservations`.
+	Rows map[string]int64 `protobuf:"bytes,4,rep,name=rows,proto3" json:"rows,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// What VerifyStore has found wrong; empty: nothing. Of very many the last one says how
+	// many more there are.
+	Problems []string `protobuf:"bytes,5,rep,name=problems,proto3" json:"problems,omitempty"`
+	// How a change came to be known by all replicas; unset: it was no change.
+	Spread        *Spread `protobuf:"bytes,6,opt,name=spread,proto3" json:"spread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreReport) Reset() {
+	*x = StoreReport{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreReport) ProtoMessage() {}
+
+func (x *StoreReport) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreReport.ProtoReflect.Descriptor instead.
+func (*StoreReport) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StoreReport) GetStoreId() string {
+	if x != nil {
+		return x.StoreId
+	}
+	return ""
+}
+
+func (x *StoreReport) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *StoreReport) GetSealKeyUid() string {
+	if x != nil {
+		return x.SealKeyUid
+	}
+	return ""
+}
+
+func (x *StoreReport) GetRows() map[string]int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *StoreReport) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *StoreReport) GetSpread() *Spread {
+	if x != nil {
+		return x.Spread
+	}
+	return nil
+}
+
+type VerifyStoreRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyStoreRequest) Reset() {
+	*x = VerifyStoreRequest{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyStoreRequest) ProtoMessage() {}
+
+func (x *VerifyStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyStoreRequest.ProtoReflect.Descriptor instead.
+func (*VerifyStoreRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{9}
+}
+
+type VerifyStoreResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found.
+	Report        *StoreReport `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyStoreResponse) Reset() {
+	*x = VerifyStoreResponse{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyStoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyStoreResponse) ProtoMessage() {}
+
+func (x *VerifyStoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyStoreResponse.ProtoReflect.Descriptor instead.
+func (*VerifyStoreResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *VerifyStoreResponse) GetReport() *StoreReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+type ResealStoreRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, for the audit log. Required; at most 1,024 bytes.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealStoreRequest) Reset() {
+	*x = ResealStoreRequest{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealStoreRequest) ProtoMessage() {}
+
+func (x *ResealStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealStoreRequest.ProtoReflect.Descriptor instead.
+func (*ResealStoreRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ResealStoreRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ResealStoreResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was sealed; it names the new seal key.
+	Report        *StoreReport `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealStoreResponse) Reset() {
+	*x = ResealStoreResponse{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealStoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealStoreResponse) ProtoMessage() {}
+
+func (x *ResealStoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealStoreResponse.ProtoReflect.Descriptor instead.
+func (*ResealStoreResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ResealStoreResponse) GetReport() *StoreReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+type BackupStoreRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupStoreRequest) Reset() {
+	*x = BackupStoreRequest{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupStoreRequest) ProtoMessage() {}
+
+func (x *BackupStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupStoreRequest.ProtoReflect.Descriptor instead.
+func (*BackupStoreRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{13}
+}
+
+// BackupStoreResponse is a part of a backup. The backup is complete when the report has
+// come, which is the last part.
+type BackupStoreResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The part.
+	//
+	// Types that are valid to be assigned to Part:
+	//
+	//	*BackupStoreResponse_Chunk
+	//	*BackupStoreResponse_Report
+	Part          isBackupStoreResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupStoreResponse) Reset() {
+	*x = BackupStoreResponse{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupStoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupStoreResponse) ProtoMessage() {}
+
+func (x *BackupStoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupStoreResponse.ProtoReflect.Descriptor instead.
+func (*BackupStoreResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BackupStoreResponse) GetPart() isBackupStoreResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *BackupStoreResponse) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*BackupStoreResponse_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *BackupStoreResponse) GetReport() *StoreReport {
+	if x != nil {
+		if x, ok := x.Part.(*BackupStoreResponse_Report); ok {
+			return x.Report
+		}
+	}
+	return nil
+}
+
+type isBackupStoreResponse_Part interface {
+	isBackupStoreResponse_Part()
+}
+
+type BackupStoreResponse_Chunk struct {
+	// The next bytes, at most 1 MiB.
+	Chunk []byte `protobuf:"bytes,1,opt,name=chunk,proto3,oneof"`
+}
+
+type BackupStoreResponse_Report struct {
+	// What the backup holds.
+	Report *StoreReport `protobuf:"bytes,2,opt,name=report,proto3,oneof"`
+}
+
+func (*BackupStoreResponse_Chunk) isBackupStoreResponse_Part() {}
+
+func (*BackupStoreResponse_Report) isBackupStoreResponse_Part() {}
+
+// RestoreStoreRequest is a part of a request: first the options, then the chunks.
+type RestoreStoreRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The part.
+	//
+	// Types that are valid to be assigned to Part:
+	//
+	//	*RestoreStoreRequest_Options_
+	//	*RestoreStoreRequest_Chunk
+	Part          isRestoreStoreRequest_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreStoreRequest) Reset() {
+	*x = RestoreStoreRequest{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreStoreRequest) ProtoMessage() {}
+
+func (x *RestoreStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreStoreRequest.ProtoReflect.Descriptor instead.
+func (*RestoreStoreRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RestoreStoreRequest) GetPart() isRestoreStoreRequest_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *RestoreStoreRequest) GetOptions() *RestoreStoreRequest_Options {
+	if x != nil {
+		if x, ok := x.Part.(*RestoreStoreRequest_Options_); ok {
+			return x.Options
+		}
+	}
+	return nil
+}
+
+func (x *RestoreStoreRequest) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*RestoreStoreRequest_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+type isRestoreStoreRequest_Part interface {
+	isRestoreStoreRequest_Part()
+}
+
+type RestoreStoreRequest_Options_ struct {
+	// The first part, and only the first.
+	Options *RestoreStoreRequest_Options `protobuf:"bytes,1,opt,name=options,proto3,oneof"`
+}
+
+type RestoreStoreRequest_Chunk struct {
+	// The next bytes of the backup. All together are bounded by the service's
+	// configuration.
+	Chunk []byte `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
+}
+
+func (*RestoreStoreRequest_Options_) isRestoreStoreRequest_Part() {}
+
+func (*RestoreStoreRequest_Chunk) isRestoreStoreRequest_Part() {}
+
+type RestoreStoreResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was restored.
+	Report        *StoreReport `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreStoreResponse) Reset() {
+	*x = RestoreStoreResponse{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreStoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreStoreResponse) ProtoMessage() {}
+
+func (x *RestoreStoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreStoreResponse.ProtoReflect.Descriptor instead.
+func (*RestoreStoreResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RestoreStoreResponse) GetReport() *StoreReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+type ListOrphansRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOrphansRequest) Reset() {
+	*x = ListOrphansRequest{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOrphansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOrphansRequest) ProtoMessage() {}
+
+func (x *ListOrphansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOrphansRequest.ProtoReflect.Descriptor instead.
+func (*ListOrphansRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{17}
+}
+
+type ListOrphansResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The orphans.
+	Orphans       []*Orphan `protobuf:"bytes,1,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOrphansResponse) Reset() {
+	*x = ListOrphansResponse{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOrphansResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOrphansResponse) ProtoMessage() {}
+
+func (x *ListOrphansResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOrphansResponse.ProtoReflect.Descriptor instead.
+func (*ListOrphansResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListOrphansResponse) GetOrphans() []*Orphan {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+// An Orphan is an HSM object that carries the store's label and that no key version
+// names.
+type Orphan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its CKA_ID, 32 hexadecimal digits.
+	Uid string `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Its CKA_LABEL.
+	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	// What key it is: `AES256_BLOCKS`, `AES256_GCM`; empty: none of the service's.
+	KeySpec string `protobuf:"bytes,3,opt,name=key_spec,json=keySpec,proto3" json:"key_spec,omitempty"`
+	// When it is to be destroyed; unset: that is not scheduled.
+	DestroyTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=destroy_time,json=destroyTime,proto3" json:"destroy_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Orphan) Reset() {
+	*x = Orphan{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Orphan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Orphan) ProtoMessage() {}
+
+func (x *Orphan) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Orphan.ProtoReflect.Descriptor instead.
+func (*Orphan) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Orphan) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *Orphan) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Orphan) GetKeySpec() string {
+	if x != nil {
+		return x.KeySpec
+	}
+	return ""
+}
+
+func (x *Orphan) GetDestroyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DestroyTime
+	}
+	return nil
+}
+
+type ScheduleOrphanDestructionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UIDs of the orphans; none: all there are. At most 4,096.
+	Uids []string `protobuf:"bytes,1,rep,name=uids,proto3" json:"uids,omitempty"`
+	// How long until they are destroyed. Unset: as the service is configured.
+	Window *durationpb.Duration `protobuf:"bytes,2,opt,name=window,proto3" json:"window,omitempty"`
+	// Why, for the audit log. Required; at most 1,024 bytes.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScheduleOrphanDestructionRequest) Reset() {
+	*x = ScheduleOrphanDestructionRequest{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScheduleOrphanDestructionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScheduleOrphanDestructionRequest) ProtoMessage() {}
+
+func (x *ScheduleOrphanDestructionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScheduleOrphanDestructionRequest.ProtoReflect.Descriptor instead.
+func (*ScheduleOrphanDestructionRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ScheduleOrphanDestructionRequest) GetUids() []string {
+	if x != nil {
+		return x.Uids
+	}
+	return nil
+}
+
+func (x *ScheduleOrphanDestructionRequest) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *ScheduleOrphanDestructionRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ScheduleOrphanDestructionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The orphans whose destruction is scheduled.
+	Orphans       []*Orphan `protobuf:"bytes,1,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScheduleOrphanDestructionResponse) Reset() {
+	*x = ScheduleOrphanDestructionResponse{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScheduleOrphanDestructionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScheduleOrphanDestructionResponse) ProtoMessage() {}
+
+func (x *ScheduleOrphanDestructionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScheduleOrphanDestructionResponse.ProtoReflect.Descriptor instead.
+func (*ScheduleOrphanDestructionResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ScheduleOrphanDestructionResponse) GetOrphans() []*Orphan {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+// How to restore.
+type RestoreStoreRequest_Options struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, for the audit log. Required; at most 1,024 bytes.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Allows a backup that is older than the newest state of its store that the HSM
+	// remembers.
+	AcceptRollback bool `protobuf:"varint,2,opt,name=accept_rollback,json=acceptRollback,proto3" json:"accept_rollback,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RestoreStoreRequest_Options) Reset() {
+	*x = RestoreStoreRequest_Options{}
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreStoreRequest_Options) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreStoreRequest_Options) ProtoMessage() {}
+
+func (x *RestoreStoreRequest_Options) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_system_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreStoreRequest_Options.ProtoReflect.Descriptor instead.
+func (*RestoreStoreRequest_Options) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_system_service_proto_rawDescGZIP(), []int{15, 0}
+}
+
+func (x *RestoreStoreRequest_Options) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RestoreStoreRequest_Options) GetAcceptRollback() bool {
+	if x != nil {
+		return x.AcceptRollback
+	}
+	return false
+}
+
 var File_keyholt_kms_v1_system_service_proto protoreflect.FileDescriptor
 
 const file_keyholt_kms_v1_system_service_proto_rawDesc = "" +
 	"\n" +
-	"#keyholt/kms/v1/system_service.proto\x12\x0ekeyholt.kms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
+	"#keyholt/kms/v1/system_service.proto\x12\x0ekeyholt.kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekeyholt/kms/v1/resources.proto\"\x11\n" +
 	"\x0fDiagnoseRequest\"\xc9\x01\n" +
 	"\x10DiagnoseResponse\x12%\n" +
 	"\x0eserver_version\x18\x01 \x01(\tR\rserverVersion\x12;\n" +
@@ -442,10 +1501,80 @@ const file_keyholt_kms_v1_system_service_proto_rawDesc = "" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSEVERITY_OK\x10\x01\x12\x14\n" +
 	"\x10SEVERITY_WARNING\x10\x02\x12\x12\n" +
-	"\x0eSEVERITY_ERROR\x10\x032\xa7\x01\n" +
+	"\x0eSEVERITY_ERROR\x10\x03\"\x15\n" +
+	"\x13ListReplicasRequest\"K\n" +
+	"\x14ListReplicasResponse\x123\n" +
+	"\breplicas\x18\x01 \x03(\v2\x17.keyholt.kms.v1.ReplicaR\breplicas\"\x8e\x03\n" +
+	"\aReplica\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\arelease\x18\x03 \x01(\tR\arelease\x129\n" +
+	"\n" +
+	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12@\n" +
+	"\x0elease_duration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\rleaseDuration\x12#\n" +
+	"\rrenewal_count\x18\x06 \x01(\x04R\frenewalCount\x12)\n" +
+	"\x10applied_revision\x18\a \x01(\x04R\x0fappliedRevision\x12\x10\n" +
+	"\x03lag\x18\b \x01(\x04R\x03lag\x12\x12\n" +
+	"\x04self\x18\t \x01(\bR\x04self\x12\x12\n" +
+	"\x04live\x18\n" +
+	" \x01(\bR\x04live\x12>\n" +
+	"\ridle_duration\x18\v \x01(\v2\x19.google.protobuf.DurationR\fidleDuration\"\xa6\x02\n" +
+	"\vStoreReport\x12\x19\n" +
+	"\bstore_id\x18\x01 \x01(\tR\astoreId\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12 \n" +
+	"\fseal_key_uid\x18\x03 \x01(\tR\n" +
+	"sealKeyUid\x129\n" +
+	"\x04rows\x18\x04 \x03(\v2%.keyholt.kms.v1.StoreReport.RowsEntryR\x04rows\x12\x1a\n" +
+	"\bproblems\x18\x05 \x03(\tR\bproblems\x12.\n" +
+	"\x06spread\x18\x06 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread\x1a7\n" +
+	"\tRowsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x14\n" +
+	"\x12VerifyStoreRequest\"J\n" +
+	"\x13VerifyStoreResponse\x123\n" +
+	"\x06report\x18\x01 \x01(\v2\x1b.keyholt.kms.v1.StoreReportR\x06report\",\n" +
+	"\x12ResealStoreRequest\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"J\n" +
+	"\x13ResealStoreResponse\x123\n" +
+	"\x06report\x18\x01 \x01(\v2\x1b.keyholt.kms.v1.StoreReportR\x06report\"\x14\n" +
+	"\x12BackupStoreRequest\"l\n" +
+	"\x13BackupStoreResponse\x12\x16\n" +
+	"\x05chunk\x18\x01 \x01(\fH\x00R\x05chunk\x125\n" +
+	"\x06report\x18\x02 \x01(\v2\x1b.keyholt.kms.v1.StoreReportH\x00R\x06reportB\x06\n" +
+	"\x04part\"\xca\x01\n" +
+	"\x13RestoreStoreRequest\x12G\n" +
+	"\aoptions\x18\x01 \x01(\v2+.keyholt.kms.v1.RestoreStoreRequest.OptionsH\x00R\aoptions\x12\x16\n" +
+	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunk\x1aJ\n" +
+	"\aOptions\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12'\n" +
+	"\x0faccept_rollback\x18\x02 \x01(\bR\x0eacceptRollbackB\x06\n" +
+	"\x04part\"K\n" +
+	"\x14RestoreStoreResponse\x123\n" +
+	"\x06report\x18\x01 \x01(\v2\x1b.keyholt.kms.v1.StoreReportR\x06report\"\x14\n" +
+	"\x12ListOrphansRequest\"G\n" +
+	"\x13ListOrphansResponse\x120\n" +
+	"\aorphans\x18\x01 \x03(\v2\x16.keyholt.kms.v1.OrphanR\aorphans\"\x8a\x01\n" +
+	"\x06Orphan\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x12\x19\n" +
+	"\bkey_spec\x18\x03 \x01(\tR\akeySpec\x12=\n" +
+	"\fdestroy_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vdestroyTime\"\x81\x01\n" +
+	" ScheduleOrphanDestructionRequest\x12\x12\n" +
+	"\x04uids\x18\x01 \x03(\tR\x04uids\x121\n" +
+	"\x06window\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"U\n" +
+	"!ScheduleOrphanDestructionResponse\x120\n" +
+	"\aorphans\x18\x01 \x03(\v2\x16.keyholt.kms.v1.OrphanR\aorphans2\xc4\x06\n" +
 	"\rSystemService\x12M\n" +
 	"\bDiagnose\x12\x1f.keyholt.kms.v1.DiagnoseRequest\x1a .keyholt.kms.v1.DiagnoseResponse\x12G\n" +
-	"\x06WhoAmI\x12\x1d.keyholt.kms.v1.WhoAmIRequest\x1a\x1e.keyholt.kms.v1.WhoAmIResponseB7Z5github.com/keyholt/keyholt/proto/keyholt/kms/v1;kmsv1b\x06proto3"
+	"\x06WhoAmI\x12\x1d.keyholt.kms.v1.WhoAmIRequest\x1a\x1e.keyholt.kms.v1.WhoAmIResponse\x12Y\n" +
+	"\fListReplicas\x12#.keyholt.kms.v1.ListReplicasRequest\x1a$.keyholt.kms.v1.ListReplicasResponse\x12V\n" +
+	"\vVerifyStore\x12\".keyholt.kms.v1.VerifyStoreRequest\x1a#.keyholt.kms.v1.VerifyStoreResponse\x12V\n" +
+	"\vResealStore\x12\".keyholt.kms.v1.ResealStoreRequest\x1a#.keyholt.kms.v1.ResealStoreResponse\x12X\n" +
+	"\vBackupStore\x12\".keyholt.kms.v1.BackupStoreRequest\x1a#.keyholt.kms.v1.BackupStoreResponse0\x01\x12[\n" +
+	"\fRestoreStore\x12#.keyholt.kms.v1.RestoreStoreRequest\x1a$.keyholt.kms.v1.RestoreStoreResponse(\x01\x12V\n" +
+	"\vListOrphans\x12\".keyholt.kms.v1.ListOrphansRequest\x1a#.keyholt.kms.v1.ListOrphansResponse\x12\x80\x01\n" +
+	"\x19ScheduleOrphanDestruction\x120.keyholt.kms.v1.ScheduleOrphanDestructionRequest\x1a1.keyholt.kms.v1.ScheduleOrphanDestructionResponseB7Z5github.com/keyholt/keyholt/proto/keyholt/kms/v1;kmsv1b\x06proto3"
 
 var (
 	file_keyholt_kms_v1_system_service_proto_rawDescOnce sync.Once
@@ -460,31 +1589,81 @@ func file_keyholt_kms_v1_system_service_proto_rawDescGZIP() []byte {
 }
 
 var file_keyholt_kms_v1_system_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_keyholt_kms_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_keyholt_kms_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_keyholt_kms_v1_system_service_proto_goTypes = []any{
-	(WhoAmIResponse_Method)(0),    // 0: keyholt.kms.v1.WhoAmIResponse.Method
-	(Finding_Severity)(0),         // 1: keyholt.kms.v1.Finding.Severity
-	(*DiagnoseRequest)(nil),       // 2: keyholt.kms.v1.DiagnoseRequest
-	(*DiagnoseResponse)(nil),      // 3: keyholt.kms.v1.DiagnoseResponse
-	(*WhoAmIRequest)(nil),         // 4: keyholt.kms.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),        // 5: keyholt.kms.v1.WhoAmIResponse
-	(*Finding)(nil),               // 6: keyholt.kms.v1.Finding
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(WhoAmIResponse_Method)(0),                // 0: keyholt.kms.v1.WhoAmIResponse.Method
+	(Finding_Severity)(0),                     // 1: keyholt.kms.v1.Finding.Severity
+	(*DiagnoseRequest)(nil),                   // 2: keyholt.kms.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),                  // 3: keyholt.kms.v1.DiagnoseResponse
+	(*WhoAmIRequest)(nil),                     // 4: keyholt.kms.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),                    // 5: keyholt.kms.v1.WhoAmIResponse
+	(*Finding)(nil),                           // 6: keyholt.kms.v1.Finding
+	(*ListReplicasRequest)(nil),               // 7: keyholt.kms.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),              // 8: keyholt.kms.v1.ListReplicasResponse
+	(*Replica)(nil),                           // 9: keyholt.kms.v1.Replica
+	(*StoreReport)(nil),                       // 10: keyholt.kms.v1.StoreReport
+	(*VerifyStoreRequest)(nil),                // 11: keyholt.kms.v1.VerifyStoreRequest
+	(*VerifyStoreResponse)(nil),               // 12: keyholt.kms.v1.VerifyStoreResponse
+	(*ResealStoreRequest)(nil),                // 13: keyholt.kms.v1.ResealStoreRequest
+	(*ResealStoreResponse)(nil),               // 14: keyholt.kms.v1.ResealStoreResponse
+	(*BackupStoreRequest)(nil),                // 15: keyholt.kms.v1.BackupStoreRequest
+	(*BackupStoreResponse)(nil),               // 16: keyholt.kms.v1.BackupStoreResponse
+	(*RestoreStoreRequest)(nil),               // 17: keyholt.kms.v1.RestoreStoreRequest
+	(*RestoreStoreResponse)(nil),              // 18: keyholt.kms.v1.RestoreStoreResponse
+	(*ListOrphansRequest)(nil),                // 19: keyholt.kms.v1.ListOrphansRequest
+	(*ListOrphansResponse)(nil),               // 20: keyholt.kms.v1.ListOrphansResponse
+	(*Orphan)(nil),                            // 21: keyholt.kms.v1.Orphan
+	(*ScheduleOrphanDestructionRequest)(nil),  // 22: keyholt.kms.v1.ScheduleOrphanDestructionRequest
+	(*ScheduleOrphanDestructionResponse)(nil), // 23: keyholt.kms.v1.ScheduleOrphanDestructionResponse
+	nil,                                 // 24: keyholt.kms.v1.StoreReport.RowsEntry
+	(*RestoreStoreRequest_Options)(nil), // 25: keyholt.kms.v1.RestoreStoreRequest.Options
+	(*timestamppb.Timestamp)(nil),       // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 27: google.protobuf.Duration
+	(*Spread)(nil),                      // 28: keyholt.kms.v1.Spread
 }
 var file_keyholt_kms_v1_system_service_proto_depIdxs = []int32{
-	7, // 0: keyholt.kms.v1.DiagnoseResponse.server_time:type_name -> google.protobuf.Timestamp
-	6, // 1: keyholt.kms.v1.DiagnoseResponse.findings:type_name -> keyholt.kms.v1.Finding
-	0, // 2: keyholt.kms.v1.WhoAmIResponse.method:type_name -> keyholt.kms.v1.WhoAmIResponse.Method
-	1, // 3: keyholt.kms.v1.Finding.severity:type_name -> keyholt.kms.v1.Finding.Severity
-	2, // 4: keyholt.kms.v1.SystemService.Diagnose:input_type -> keyholt.kms.v1.DiagnoseRequest
-	4, // 5: keyholt.kms.v1.SystemService.WhoAmI:input_type -> keyholt.kms.v1.WhoAmIRequest
-	3, // 6: keyholt.kms.v1.SystemService.Diagnose:output_type -> keyholt.kms.v1.DiagnoseResponse
-	5, // 7: keyholt.kms.v1.SystemService.WhoAmI:output_type -> keyholt.kms.v1.WhoAmIResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	26, // 0: keyholt.kms.v1.DiagnoseResponse.server_time:type_name -> google.protobuf.Timestamp
+	6,  // 1: keyholt.kms.v1.DiagnoseResponse.findings:type_name -> keyholt.kms.v1.Finding
+	0,  // 2: keyholt.kms.v1.WhoAmIResponse.method:type_name -> keyholt.kms.v1.WhoAmIResponse.Method
+	1,  // 3: keyholt.kms.v1.Finding.severity:type_name -> keyholt.kms.v1.Finding.Severity
+	9,  // 4: keyholt.kms.v1.ListReplicasResponse.replicas:type_name -> keyholt.kms.v1.Replica
+	26, // 5: keyholt.kms.v1.Replica.start_time:type_name -> google.protobuf.Timestamp
+	27, // 6: keyholt.kms.v1.Replica.lease_duration:type_name -> google.protobuf.Duration
+	27, // 7: keyholt.kms.v1.Replica.idle_duration:type_name -> google.protobuf.Duration
+	24, // 8: keyholt.kms.v1.StoreReport.rows:type_name -> keyholt.kms.v1.StoreReport.RowsEntry
+	28, // 9: keyholt.kms.v1.StoreReport.spread:type_name -> keyholt.kms.v1.Spread
+	10, // 10: keyholt.kms.v1.VerifyStoreResponse.report:type_name -> keyholt.kms.v1.StoreReport
+	10, // 11: keyholt.kms.v1.ResealStoreResponse.report:type_name -> keyholt.kms.v1.StoreReport
+	10, // 12: keyholt.kms.v1.BackupStoreResponse.report:type_name -> keyholt.kms.v1.StoreReport
+	25, // 13: keyholt.kms.v1.RestoreStoreRequest.options:type_name -> keyholt.kms.v1.RestoreStoreRequest.Options
+	10, // 14: keyholt.kms.v1.RestoreStoreResponse.report:type_name -> keyholt.kms.v1.StoreReport
+	21, // 15: keyholt.kms.v1.ListOrphansResponse.orphans:type_name -> keyholt.kms.v1.Orphan
+	26, // 16: keyholt.kms.v1.Orphan.destroy_time:type_name -> google.protobuf.Timestamp
+	27, // 17: keyholt.kms.v1.ScheduleOrphanDestructionRequest.window:type_name -> google.protobuf.Duration
+	21, // 18: keyholt.kms.v1.ScheduleOrphanDestructionResponse.orphans:type_name -> keyholt.kms.v1.Orphan
+	2,  // 19: keyholt.kms.v1.SystemService.Diagnose:input_type -> keyholt.kms.v1.DiagnoseRequest
+	4,  // 20: keyholt.kms.v1.SystemService.WhoAmI:input_type -> keyholt.kms.v1.WhoAmIRequest
+	7,  // 21: keyholt.kms.v1.SystemService.ListReplicas:input_type -> keyholt.kms.v1.ListReplicasRequest
+	11, // 22: keyholt.kms.v1.SystemService.VerifyStore:input_type -> keyholt.kms.v1.VerifyStoreRequest
+	13, // 23: keyholt.kms.v1.SystemService.ResealStore:input_type -> keyholt.kms.v1.ResealStoreRequest
+	15, // 24: keyholt.kms.v1.SystemService.BackupStore:input_type -> keyholt.kms.v1.BackupStoreRequest
+	17, // 25: keyholt.kms.v1.SystemService.RestoreStore:input_type -> keyholt.kms.v1.RestoreStoreRequest
+	19, // 26: keyholt.kms.v1.SystemService.ListOrphans:input_type -> keyholt.kms.v1.ListOrphansRequest
+	22, // 27: keyholt.kms.v1.SystemService.ScheduleOrphanDestruction:input_type -> keyholt.kms.v1.ScheduleOrphanDestructionRequest
+	3,  // 28: keyholt.kms.v1.SystemService.Diagnose:output_type -> keyholt.kms.v1.DiagnoseResponse
+	5,  // 29: keyholt.kms.v1.SystemService.WhoAmI:output_type -> keyholt.kms.v1.WhoAmIResponse
+	8,  // 30: keyholt.kms.v1.SystemService.ListReplicas:output_type -> keyholt.kms.v1.ListReplicasResponse
+	12, // 31: keyholt.kms.v1.SystemService.VerifyStore:output_type -> keyholt.kms.v1.VerifyStoreResponse
+	14, // 32: keyholt.kms.v1.SystemService.ResealStore:output_type -> keyholt.kms.v1.ResealStoreResponse
+	16, // 33: keyholt.kms.v1.SystemService.BackupStore:output_type -> keyholt.kms.v1.BackupStoreResponse
+	18, // 34: keyholt.kms.v1.SystemService.RestoreStore:output_type -> keyholt.kms.v1.RestoreStoreResponse
+	20, // 35: keyholt.kms.v1.SystemService.ListOrphans:output_type -> keyholt.kms.v1.ListOrphansResponse
+	23, // 36: keyholt.kms.v1.SystemService.ScheduleOrphanDestruction:output_type -> keyholt.kms.v1.ScheduleOrphanDestructionResponse
+	28, // [28:37] is the sub-list for method output_type
+	19, // [19:28] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_keyholt_kms_v1_system_service_proto_init() }
@@ -492,13 +1671,22 @@ func file_keyholt_kms_v1_system_service_proto_init() {
 	if File_keyholt_kms_v1_system_service_proto != nil {
 		return
 	}
+	file_keyholt_kms_v1_resources_proto_init()
+	file_keyholt_kms_v1_system_service_proto_msgTypes[14].OneofWrappers = []any{
+		(*BackupStoreResponse_Chunk)(nil),
+		(*BackupStoreResponse_Report)(nil),
+	}
+	file_keyholt_kms_v1_system_service_proto_msgTypes[15].OneofWrappers = []any{
+		(*RestoreStoreRequest_Options_)(nil),
+		(*RestoreStoreRequest_Chunk)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyholt_kms_v1_system_service_proto_rawDesc), len(file_keyholt_kms_v1_system_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   5,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SystemService_Diagnose_FullMethodName = "/keyholt.kms.v1.SystemService/Diagnose"
-	SystemService_WhoAmI_FullMethodName   = "/keyholt.kms.v1.SystemService/WhoAmI"
+	SystemService_Diagnose_FullMethodName                  = "/keyholt.kms.v1.SystemService/Diagnose"
+	SystemService_WhoAmI_FullMethodName                    = "/keyholt.kms.v1.SystemService/WhoAmI"
+	SystemService_ListReplicas_FullMethodName              = "/keyholt.kms.v1.SystemService/ListReplicas"
+	SystemService_VerifyStore_FullMethodName               = "/keyholt.kms.v1.SystemService/VerifyStore"
+	SystemService_ResealStore_FullMethodName               = "/keyholt.kms.v1.SystemService/ResealStore"
+	SystemService_BackupStore_FullMethodName               = "/keyholt.kms.v1.SystemService/BackupStore"
+	SystemService_RestoreStore_FullMethodName              = "/keyholt.kms.v1.SystemService/RestoreStore"
+	SystemService_ListOrphans_FullMethodName               = "/keyholt.kms.v1.SystemService/ListOrphans"
+	SystemService_ScheduleOrphanDestruction_FullMethodName = "/keyholt.kms.v1.SystemService/ScheduleOrphanDestruction"
 )
 
 // SystemServiceClient is the client API for SystemService service.
@@ -35,6 +42,23 @@ type SystemServiceClient interface {
 	// learns its own identity and nothing else, so no permission is needed, and the audit
 	// log has no record of it.
 	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
+	// Lists the replicas that share the store, as their leases show them.
+	ListReplicas(ctx context.Context, in *ListReplicasRequest, opts ...grpc.CallOption) (*ListReplicasResponse, error)
+	// Reads the whole store and verifies each row's seal and that of the whole set.
+	VerifyStore(ctx context.Context, in *VerifyStoreRequest, opts ...grpc.CallOption) (*VerifyStoreResponse, error)
+	// Makes a new seal key in the HSM and seals every row anew under it.
+	ResealStore(ctx context.Context, in *ResealStoreRequest, opts ...grpc.CallOption) (*ResealStoreResponse, error)
+	// Returns a backup of the metadata, as it is at one revision, with all seals. It holds
+	// no key material: that is in the HSM, which has a backup of its own.
+	BackupStore(ctx context.Context, in *BackupStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupStoreResponse], error)
+	// Restores a backup into a store that holds no keys. The HSM must hold the seal key
+	// that the backup names.
+	RestoreStore(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RestoreStoreRequest, RestoreStoreResponse], error)
+	// Lists the HSM objects that carry the store's label and that no key version names.
+	ListOrphans(ctx context.Context, in *ListOrphansRequest, opts ...grpc.CallOption) (*ListOrphansResponse, error)
+	// Has orphans destroyed when a window has passed. Refused after a roll-back of the
+	// store was accepted: an object without a row may then belong to a row that was lost.
+	ScheduleOrphanDestruction(ctx context.Context, in *ScheduleOrphanDestructionRequest, opts ...grpc.CallOption) (*ScheduleOrphanDestructionResponse, error)
 }
 
 type systemServiceClient struct {
@@ -65,6 +89,88 @@ func (c *systemServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opt
 	return out, nil
 }
 
+func (c *systemServiceClient) ListReplicas(ctx context.Context, in *ListReplicasRequest, opts ...grpc.CallOption) (*ListReplicasResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReplicasResponse)
+	err := c.cc.Invoke(ctx, SystemService_ListReplicas_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *systemServiceClient) VerifyStore(ctx context.Context, in *VerifyStoreRequest, opts ...grpc.CallOption) (*VerifyStoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyStoreResponse)
+	err := c.cc.Invoke(ctx, SystemService_VerifyStore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *systemServiceClient) ResealStore(ctx context.Context, in *ResealStoreRequest, opts ...grpc.CallOption) (*ResealStoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResealStoreResponse)
+	err := c.cc.Invoke(ctx, SystemService_ResealStore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *systemServiceClient) BackupStore(ctx context.Context, in *BackupStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupStoreResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SystemService_ServiceDesc.Streams[0], SystemService_BackupStore_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupStoreRequest, BackupStoreResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SystemService_BackupStoreClient = grpc.ServerStreamingClient[BackupStoreResponse]
+
+func (c *systemServiceClient) RestoreStore(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RestoreStoreRequest, RestoreStoreResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SystemService_ServiceDesc.Streams[1], SystemService_RestoreStore_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RestoreStoreRequest, RestoreStoreResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SystemService_RestoreStoreClient = grpc.ClientStreamingClient[RestoreStoreRequest, RestoreStoreResponse]
+
+func (c *systemServiceClient) ListOrphans(ctx context.Context, in *ListOrphansRequest, opts ...grpc.CallOption) (*ListOrphansResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOrphansResponse)
+	err := c.cc.Invoke(ctx, SystemService_ListOrphans_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *systemServiceClient) ScheduleOrphanDestruction(ctx context.Context, in *ScheduleOrphanDestructionRequest, opts ...grpc.CallOption) (*ScheduleOrphanDestructionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScheduleOrphanDestructionResponse)
+	err := c.cc.Invoke(ctx, SystemService_ScheduleOrphanDestruction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SystemServiceServer is the server API for SystemService service.
 // All implementations must embed UnimplementedSystemServiceServer
 // for forward compatibility.
@@ -77,6 +183,23 @@ type SystemServiceServer interface {
 	// learns its own identity and nothing else, so no permission is needed, and the audit
 	// log has no record of it.
 	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
+	// Lists the replicas that share the store, as their leases show them.
+	ListReplicas(context.Context, *ListReplicasRequest) (*ListReplicasResponse, error)
+	// Reads the whole store and verifies each row's seal and that of the whole set.
+	VerifyStore(context.Context, *VerifyStoreRequest) (*VerifyStoreResponse, error)
+	// Makes a new seal key in the HSM and seals every row anew under it.
+	ResealStore(context.Context, *ResealStoreRequest) (*ResealStoreResponse, error)
+	// Returns a backup of the metadata, as it is at one revision, with all seals. It holds
+	// no key material: that is in the HSM, which has a backup of its own.
+	BackupStore(*BackupStoreRequest, grpc.ServerStreamingServer[BackupStoreResponse]) error
+	// Restores a backup into a store that holds no keys. The HSM must hold the seal key
+	// that the backup names.
+	RestoreStore(grpc.ClientStreamingServer[RestoreStoreRequest, RestoreStoreResponse]) error
+	// Lists the HSM objects that carry the store's label and that no key version names.
+	ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansResponse, error)
+	// Has orphans destroyed when a window has passed. Refused after a roll-back of the
+	// store was accepted: an object without a row may then belong to a row that was lost.
+	ScheduleOrphanDestruction(context.Context, *ScheduleOrphanDestructionRequest) (*ScheduleOrphanDestructionResponse, error)
 	mustEmbedUnimplementedSystemServiceServer()
 }
 
@@ -92,6 +215,27 @@ func (UnimplementedSystemServiceServer) Diagnose(context.Context, *DiagnoseReque
 }
 func (UnimplementedSystemServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
+}
+func (UnimplementedSystemServiceServer) ListReplicas(context.Context, *ListReplicasRequest) (*ListReplicasResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReplicas not implemented")
+}
+func (UnimplementedSystemServiceServer) VerifyStore(context.Context, *VerifyStoreRequest) (*VerifyStoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyStore not implemented")
+}
+func (UnimplementedSystemServiceServer) ResealStore(context.Context, *ResealStoreRequest) (*ResealStoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResealStore not implemented")
+}
+func (UnimplementedSystemServiceServer) BackupStore(*BackupStoreRequest, grpc.ServerStreamingServer[BackupStoreResponse]) error {
+	return status.Error(codes.Unimplemented, "method BackupStore not implemented")
+}
+func (UnimplementedSystemServiceServer) RestoreStore(grpc.ClientStreamingServer[RestoreStoreRequest, RestoreStoreResponse]) error {
+	return status.Error(codes.Unimplemented, "method RestoreStore not implemented")
+}
+func (UnimplementedSystemServiceServer) ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOrphans not implemented")
+}
+func (UnimplementedSystemServiceServer) ScheduleOrphanDestruction(context.Context, *ScheduleOrphanDestructionRequest) (*ScheduleOrphanDestructionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ScheduleOrphanDestruction not implemented")
 }
 func (UnimplementedSystemServiceServer) mustEmbedUnimplementedSystemServiceServer() {}
 func (UnimplementedSystemServiceServer) testEmbeddedByValue()                       {}
@@ -150,6 +294,114 @@ func _SystemService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SystemService_ListReplicas_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReplicasRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).ListReplicas(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_ListReplicas_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).ListReplicas(ctx, req.(*ListReplicasRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SystemService_VerifyStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyStoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).VerifyStore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_VerifyStore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).VerifyStore(ctx, req.(*VerifyStoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SystemService_ResealStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResealStoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).ResealStore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_ResealStore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).ResealStore(ctx, req.(*ResealStoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SystemService_BackupStore_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupStoreRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SystemServiceServer).BackupStore(m, &grpc.GenericServerStream[BackupStoreRequest, BackupStoreResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SystemService_BackupStoreServer = grpc.ServerStreamingServer[BackupStoreResponse]
+
+func _SystemService_RestoreStore_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(SystemServiceServer).RestoreStore(&grpc.GenericServerStream[RestoreStoreRequest, RestoreStoreResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SystemService_RestoreStoreServer = grpc.ClientStreamingServer[RestoreStoreRequest, RestoreStoreResponse]
+
+func _SystemService_ListOrphans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOrphansRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).ListOrphans(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_ListOrphans_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).ListOrphans(ctx, req.(*ListOrphansRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SystemService_ScheduleOrphanDestruction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ScheduleOrphanDestructionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).ScheduleOrphanDestruction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_ScheduleOrphanDestruction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).ScheduleOrphanDestruction(ctx, req.(*ScheduleOrphanDestructionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SystemService_ServiceDesc is the grpc.ServiceDesc for SystemService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -165,7 +417,38 @@ var SystemService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "WhoAmI",
 			Handler:    _SystemService_WhoAmI_Handler,
 		},
+		{
+			MethodName: "ListReplicas",
+			Handler:    _SystemService_ListReplicas_Handler,
+		},
+		{
+			MethodName: "VerifyStore",
+			Handler:    _SystemService_VerifyStore_Handler,
+		},
+		{
+			MethodName: "ResealStore",
+			Handler:    _SystemService_ResealStore_Handler,
+		},
+		{
+			MethodName: "ListOrphans",
+			Handler:    _SystemService_ListOrphans_Handler,
+		},
+		{
+			MethodName: "ScheduleOrphanDestruction",
+			Handler:    _SystemService_ScheduleOrphanDestruction_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "BackupStore",
+			Handler:       _SystemService_BackupStore_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RestoreStore",
+			Handler:       _SystemService_RestoreStore_Handler,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "keyholt/kms/v1/system_service.proto",
 }

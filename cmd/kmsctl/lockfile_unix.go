@@ -1,0 +1,28 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// errBusy is the error of a file that another run works on.
+var errBusy = errors.New("another kmsctl rewrap works on it")
+
+// lockFile keeps other runs from the file until it is closed.
+func lockFile(file *os.File) error {
+	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return errBusy
+	}
+	return err
+}
+
+// keepOwner gives the file the owner of another, as far as it may.
+func keepOwner(file *os.File, from os.FileInfo) {
+	if owner, ok := from.Sys().(*syscall.Stat_t); ok {
+		_ = file.Chown(int(owner.Uid), int(owner.Gid)) // only root may give a file away
+	}
+}

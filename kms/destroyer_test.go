@@ -1,0 +1,275 @@
+package kms_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/hsm/hsmtest"
+	"github.com/keyholt/keyholt/kms"
+)
+
+// newClockedWorld is a world whose clock the test sets, with windows of an hour.
+func newClockedWorld(t *testing.T) (*world, *clock) {
+	clock := &clock{now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	w := newWorld(t, hsmtest.MemoryConfig{}, func(c *kms.Config) {
+		c.Now = clock.time
+		c.Destruction = kms.DestructionLimits{Window: time.Hour, MinWindow: time.Minute}
+	})
+	return w, clock
+}
+
+func (w *world) schedule(v kms.VersionName, window time.Duration) *kms.StateChange {
+	w.t.Helper()
+	change, err := w.service.ScheduleKeyVersionDestruction(w.t.Context(), admin,
+		&kms.DestructionRequest{Name: v, Reason: "over", Window: window, DataLossAccepted: true})
+	if err != nil {
+		w.t.Fatalf("ScheduleKeyVersionDestruction: %v", err)
+	}
+	return change
+}
+
+// wakeUp commits a change that means nothing, which wakes what the service does by itself.
+func (w *world) wakeUp(name kms.KeyName) {
+	w.t.Helper()
+	if _, err := w.service.UpdateKey(w.t.Context(), admin, &kms.UpdateKeyRequest{Name: name}); err != nil {
+		w.t.Fatalf("UpdateKey: %v", err)
+	}
+}
+
+func (w *world) version(v kms.VersionName) *kms.VersionInfo {
+	w.t.Helper()
+	info, err := w.service.GetKeyVersion(w.t.Context(), admin, v)
+	if err != nil {
+		w.t.Fatalf("GetKeyVersion: %v", err)
+	}
+	return info
+}
+
+func (w *world) awaitState(v kms.VersionName, s kms.State) {
+	w.t.Helper()
+	w.await(s.String(), func() bool { return w.version(v).State == s })
+}
+
+// An object is destroyed when its window has passed, not before, also if the service was
+// down then; the row tells when, who asked and why, and the record that the service did it.
+func TestDestruction(t *testing.T) {
+	t.Parallel()
+	for _, restart := range []bool{false, true} {
+		w, clock := newClockedWorld(t)
+		name := w.create("orders", kms.ProfileDerived)
+		ciphertext := w.mustEncrypt(name, "secret")
+		v, uid := name.Version(1), w.uid(name.Version(1))
+		due := clock.time().Add(2 * time.Hour)
+		if change := w.schedule(v, 2*time.Hour); !change.Version.DestroyTime.Equal(due) || change.Switch != kms.SwitchDone {
+			t.Fatalf("the schedule: %+v", change)
+		}
+		if next := w.service.Schedule().NextDestruction; !restart && next.IsZero() {
+			w.await("the schedule", func() bool { return w.service.Schedule().NextDestruction.Equal(due) })
+		}
+		clock.advance(2*time.Hour - time.Second)
+		w.restart() // at a start all that is due is done
+		w.await("a look at the schedule", func() bool { return w.service.Schedule().NextDestruction.Equal(due) })
+		if got := w.version(v); got.State != kms.StateDestroyScheduled || got.RestoreTo != kms.StateDisabled {
+			t.Fatalf("a second too soon: %+v", got)
+		}
+		clock.advance(time.Second)
+		if restart {
+			w.restart()
+		} else {
+			w.wakeUp(name)
+		}
+		w.awaitState(v, kms.StateDestroyed)
+		got := w.version(v)
+		if !got.DestroyTime.Equal(due) || got.RestoreTo != 0 || got.StateReason != "over" || got.StatePrincipal != admin.Name {
+			t.Fatalf("the destroyed version: %+v", got)
+		}
+		if _, err := w.faults.Key(t.Context(), uid); !errors.Is(err, hsm.ErrKeyNotFound) {
+			t.Fatalf("the object: %v", err)
+		}
+		_, err := w.decrypt(name, ciphertext)
+		wantError(t, err, kms.ErrVersionDestroyed, "Decrypt")
+		_, err = w.service.RestoreKeyVersion(t.Context(), admin, v, "")
+		wantError(t, err, kms.ErrTransition, "RestoreKeyVersion")
+		w.await("the record", func() bool { return w.auditor.find(kms.ActionDestroyVersion).Action != "" })
+		if e := w.auditor.find(kms.ActionDestroyVersion); e.Err != nil || e.Principal.Method != kms.MethodSystem || e.Resource != v.String() {
+			t.Fatalf("the record: %+v", e)
+		}
+		if s := w.service.Schedule(); s.Destructions != 1 || s.DestructionsFailed != 0 {
+			t.Fatalf("the schedule: %+v", s)
+		}
+		w.restart()
+		for _, f := range w.diagnose() {
+			if f.Severity == kms.SeverityError {
+				t.Fatalf("Diagnose finds %+v", f)
+			}
+		}
+	}
+}
+
+func (w *world) diagnose() []kms.Finding {
+	w.t.Helper()
+	findings, err := w.service.Diagnose(w.t.Context(), admin)
+	if err != nil {
+		w.t.Fatalf("Diagnose: %v", err)
+	}
+	return findings
+}
+
+// Whatever fails while an object is destroyed, it is destroyed in the end, by the next
+// attempt or after a restart, and once its destruction has begun the version is not
+// restored.
+func TestDestructionSurvivesFaults(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		breakIt func(*world)
+		begun   bool // the destruction has, and is not over
+	}{
+		"token does not answer":      {func(w *world) { w.faults.FailBefore(hsmtest.MethodKey, hsm.ErrUnavailable) }, false},
+		"object not destroyed":       {func(w *world) { w.faults.FailBefore(hsmtest.MethodDestroyKey, hsm.ErrUnavailable) }, true},
+		"destroyed, answer lost":     {func(w *world) { w.faults.FailAfter(hsmtest.MethodDestroyKey, hsm.ErrUnavailable) }, true},
+		"beginning not stored":       {func(w *world) { w.store.failCommit(2, false) }, false},
+		"beginning stored, unknown":  {func(w *world) { w.store.failCommit(2, true) }, true},
+		"destruction not stored":     {func(w *world) { w.store.failCommit(3, false) }, true},
+		"destruction stored unknown": {func(w *world) { w.store.failCommit(3, true) }, false},
+	} {
+		for _, restart := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				w, clock := newClockedWorld(t)
+				key := w.create("orders", kms.ProfileStrict)
+				v := key.Version(1)
+				w.schedule(v, 0)
+				clock.advance(time.Hour)
+				test.breakIt(w)
+				w.wakeUp(key) // the first commit
+				w.await("a failure", func() bool { return w.service.Schedule().DestructionsFailed == 1 })
+				if test.begun {
+					_, err := w.service.RestoreKeyVersion(t.Context(), admin, v, "")
+					wantError(t, err, kms.ErrVersionDestroyed, "RestoreKeyVersion when the destruction has begun")
+				}
+				if restart {
+					w.restart()
+				} else {
+					w.faults.Clear()
+					clock.advance(time.Minute) // until the next attempt
+					w.wakeUp(key)
+				}
+				w.awaitState(v, kms.StateDestroyed)
+				if n := w.objects(); n != 0 {
+					t.Fatalf("the token holds %d objects", n)
+				}
+				for _, f := range w.diagnose() {
+					if f.Severity == kms.SeverityError && f.Area == "keys" && !restart {
+						t.Fatalf("Diagnose finds %+v", f)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Of several replicas one destroys, and it is recorded once.
+func TestOneReplicaDestroys(t *testing.T) {
+	t.Parallel()
+	clock := &clock{now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	first := newSharedWorld(t, func(c *kms.Config) { c.Now = clock.time })
+	second := first.newReplica()
+	name := first.create("orders", kms.ProfileDerived)
+	first.schedule(name.Version(1), 0)
+	calls := func() int {
+		return first.faults.Count(hsmtest.MethodDestroyKey) + second.faults.Count(hsmtest.MethodDestroyKey)
+	}
+	before := calls()
+	clock.advance(31 * 24 * time.Hour)
+	first.wakeUp(name)
+	first.awaitState(name.Version(1), kms.StateDestroyed)
+	second.awaitState(name.Version(1), kms.StateDestroyed)
+	done := func() uint64 { return first.service.Schedule().Destructions + second.service.Schedule().Destructions }
+	first.await("the count", func() bool { return done() > 0 })
+	first.wakeUp(name)
+	if done() != 1 {
+		t.Fatalf("%d destructions", done())
+	}
+	if n := calls() - before; n != 1 {
+		t.Fatalf("DestroyKey was called %d times", n)
+	}
+}
+
+// newSharedWorld is newWorld on a store that other replicas may join.
+func newSharedWorld(t testing.TB, change func(*kms.Config)) *world {
+	t.Helper()
+	w := &world{
+		t: t, memory: hsmtest.NewMemory(hsmtest.MemoryConfig{}), database: newMemoryDatabase(), shared: true,
+		config: change, auditor: &recorder{},
+	}
+	w.mustStart()
+	t.Cleanup(w.stop)
+	return w
+}
+
+// A version is restored to what it was, never to a use, and not when its object is gone.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	w, clock := newClockedWorld(t)
+	name := w.create("orders", kms.ProfileDerived)
+	ciphertext := w.mustEncrypt(name, "secret")
+	v := name.Version(1)
+	w.schedule(v, 0)
+	change, err := w.service.RestoreKeyVersion(t.Context(), admin, v, "still needed")
+	if err != nil || change.Version.State != kms.StateDisabled || !change.Version.DestroyTime.IsZero() || change.Version.RestoreTo != 0 {
+		t.Fatalf("RestoreKeyVersion: %+v, %v", change, err)
+	}
+	if _, err := w.service.RestoreKeyVersion(t.Context(), admin, v, "again"); err != nil {
+		t.Fatalf("RestoreKeyVersion repeated: %v", err)
+	}
+	clock.advance(2 * time.Hour)
+	w.wakeUp(name)
+	if _, err := w.service.EnableKeyVersion(t.Context(), admin, v, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.decrypt(name, ciphertext); err != nil || got != "secret" {
+		t.Fatalf("after all: %q, %v", got, err)
+	}
+
+	if _, err := w.service.RevokeKeyVersion(t.Context(), admin, &kms.RevokeRequest{Name: v, Reason: "r", DataLossAccepted: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.schedule(v, 0)
+	change, err = w.service.RestoreKeyVersion(t.Context(), admin, v, "")
+	if err != nil || change.Version.State != kms.StateRevoked {
+		t.Fatalf("RestoreKeyVersion of what was revoked: %+v, %v", change, err)
+	}
+	_, err = w.service.EnableKeyVersion(t.Context(), admin, v, "")
+	wantError(t, err, kms.ErrTransition, "EnableKeyVersion of what was revoked")
+
+	w.schedule(v, 0)
+	if err := w.memory.TamperDelete(w.uid(v)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.service.RestoreKeyVersion(t.Context(), admin, v, "")
+	wantError(t, err, kms.ErrVersionDestroyed, "RestoreKeyVersion without an object")
+}
+
+// The window is bounded below, and is not changed by asking again.
+func TestDestructionWindow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, hsmtest.MemoryConfig{}, nil)
+	v := w.create("orders", kms.ProfileDerived).Version(1)
+	request := &kms.DestructionRequest{Name: v, Reason: "over", Window: 24*time.Hour - time.Second}
+	_, err := w.service.ScheduleKeyVersionDestruction(t.Context(), admin, request)
+	wantError(t, err, kms.ErrInvalidRequest, "a window below the minimum")
+	first := w.schedule(v, 0)
+	if window := first.Version.DestroyTime.Sub(first.Version.StateTime); window != 30*24*time.Hour {
+		t.Fatalf("the default window is %v", window)
+	}
+	for _, same := range []time.Duration{0, 30 * 24 * time.Hour} {
+		if again := w.schedule(v, same); !again.Version.DestroyTime.Equal(first.Version.DestroyTime) {
+			t.Fatalf("the time moved to %v", again.Version.DestroyTime)
+		}
+	}
+	request.Window = 48 * time.Hour
+	_, err = w.service.ScheduleKeyVersionDestruction(t.Context(), admin, request)
+	wantError(t, err, kms.ErrTransition, "another window for what is scheduled")
+}
