@@ -61,6 +61,34 @@ generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## Gen
 race: deps ## Run the tests of the packages without cgo, and of the HSM packages, under the race detector
 	CGO_ENABLED=1 $(GO) test -race $$($(GO) list -pgo=off -f '{{$$cgo := eq .ImportPath "$(CGO_PACKAGE)"}}{{range .Deps}}{{if eq . "$(CGO_PACKAGE)"}}{{$$cgo = true}}{{end}}{{end}}{{if not $$cgo}}{{.ImportPath}}{{end}}' ./...) ./hsm/... ./softhsm-test/...
 
+# Runs one of the long proofs, with its closing line last. N says how many changes it makes.
+define prove
+@line=$$(mktemp); trap 'rm -f "$$line"' EXIT; \
+CGO_ENABLED=1 $(GO) test ./softhsm-test/prove -count=1 -timeout=2h -v -run '^$(1)$$' \
+	-prove.n=$(2) -prove.bounds -prove.out="$$line" && cat "$$line"
+endef
+
+.PHONY: prove-revocation
+prove-revocation: deps ## Prove on four replicas, some of them failing, that a revocation holds when it has returned (N=300)
+	$(call prove,TestRevocation,$(or $(N),300))
+
+.PHONY: prove-rotation
+prove-rotation: deps ## Prove on four replicas under load that a rotation holds when it has returned (N=200)
+	$(call prove,TestRotation,$(or $(N),200))
+
+.PHONY: prove-failover
+prove-failover: deps ## Prove on four replicas that they recover when PostgreSQL is restarted or fails over (N=20)
+	$(call prove,TestFailover,$(or $(N),20))
+
+.PHONY: prove-crash
+prove-crash: deps ## Prove on both stores that a kill -9 loses nothing that was acknowledged (N=200)
+	$(call prove,TestCrash,$(or $(N),200))
+
+.PHONY: prove-scale
+prove-scale: deps ## Prove what start, memory and changes cost with many keys of three versions (N=10000)
+	CGO_ENABLED=1 $(GO) test ./kms -run '^$$' -bench '^Benchmark(Apply|LookAgain)$$'
+	$(call prove,TestScale,$(or $(N),10000))
+
 .PHONY: bench
 bench: deps build ## Measure kmsd: every scenario, plots, a page of HTML in bench/out (under 10 minutes)
 	$(BIN)/kmsbench run --out bench/out

@@ -23,7 +23,7 @@ func WrapAES(kek, key []byte) ([]byte, error) {
 	n := (len(key) + 7) / 8
 	out := make([]byte, 8*(n+1))
 	copy(out, padWrapIV[:])
-	binary.BigEndian.PutUint32(out[4:], uint32(len(key))) //nolint:gosec // bounded above
+	binary.BigEndian.PutUint32(out[4:], uint32(len(key)))
 	copy(out[8:], key)
 	if n == 1 { // section 4.1: a single block is encrypted as it is
 		block.Encrypt(out, out)
@@ -36,7 +36,7 @@ func WrapAES(kek, key []byte) ([]byte, error) {
 		for i := 1; i <= n; i++ {
 			copy(b[8:], out[8*i:])
 			block.Encrypt(b[:], b[:])
-			binary.BigEndian.PutUint64(b[:], binary.BigEndian.Uint64(b[:])^uint64(n*j+i)) //nolint:gosec // not negative
+			binary.BigEndian.PutUint64(b[:], binary.BigEndian.Uint64(b[:])^uint64(n*j+i))
 			copy(out[8*i:8*i+8], b[8:])
 		}
 	}
@@ -62,7 +62,7 @@ func UnwrapAES(kek, wrapped []byte) ([]byte, error) {
 	copy(b[:], out[:8])
 	for j := 5; j >= 0; j-- {
 		for i := n; i >= 1; i-- {
-			binary.BigEndian.PutUint64(b[:], binary.BigEndian.Uint64(b[:])^uint64(n*j+i)) //nolint:gosec // not negative
+			binary.BigEndian.PutUint64(b[:], binary.BigEndian.Uint64(b[:])^uint64(n*j+i))
 			copy(b[8:], out[8*i:])
 			block.Decrypt(b[:], b[:])
 			copy(out[8*i:8*i+8], b[8:])
@@ -83,7 +83,7 @@ func unpad(out []byte) ([]byte, error) {
 	var padding byte
 	for i := 1; i <= 7; i++ {
 		past := subtle.ConstantTimeLessOrEq(length+1, room-i+1)
-		padding |= out[len(out)-i] & byte(-past) //nolint:gosec // 0 or all ones
+		padding |= out[len(out)-i] & byte(-past)
 	}
 	good &= subtle.ConstantTimeByteEq(padding, 0)
 	if good != 1 {

@@ -98,7 +98,7 @@ var specRows = [...]specRow{
 func KeySpecs() []KeySpec {
 	specs := make([]KeySpec, 0, len(specRows)-1)
 	for i := 1; i < len(specRows); i++ {
-		specs = append(specs, KeySpec(i)) //nolint:gosec // a small table
+		specs = append(specs, KeySpec(i))
 	}
 	return specs
 }

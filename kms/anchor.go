@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Anchor remembers the newest head of a store outside of it, so that a store that was
@@ -22,46 +23,146 @@ type Anchor interface {
 	Note(ctx context.Context, head Head) error
 }
 
-// anchors are all anchors of a service.
+// anchors are all anchors of a service. A goroutine of their own writes them, so that
+// nothing else waits for a token that takes long; of several heads that wait it writes
+// the newest.
 type anchors struct {
-	mu    sync.Mutex
-	all   []Anchor
-	given []string // names of those that were given up
-	noted Revision // in all of them, as far as they could be written
-	err   error    // of the last note
+	log     *slog.Logger
+	writing sync.Mutex    // held while anchors are written
+	newer   chan struct{} // there is a head to be written
+	cancel  context.CancelFunc
+	done    chan struct{}
+
+	mu      sync.Mutex
+	all     []Anchor
+	given   []string      // names of those that were given up
+	empty   []string      // names of those that remembered nothing at the start of a store that has changes
+	wanted  Head          // the newest to be noted
+	noted   Revision      // in all of them, as far as they could be written
+	written chan struct{} // closed and replaced when noted has changed
+	err     error         // of the last note
 }
 
-// note notes a head if it is newer than the one noted before. A failure is logged, and
-// shown by Diagnose: the change is committed, and will be noted with the next.
-func (a *anchors) note(ctx context.Context, log *slog.Logger, head Head) {
+// anchorPatience is how long a change waits until its revision is noted.
+const anchorPatience = time.Second
+
+func (a *anchors) init(all []Anchor, log *slog.Logger) {
+	a.log, a.all = log, slices.Clone(all)
+	a.newer, a.written = make(chan struct{}, 1), make(chan struct{})
+}
+
+func (a *anchors) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	a.cancel, a.done = cancel, make(chan struct{})
+	go func() {
+		defer close(a.done)
+		for {
+			select {
+			case <-a.newer:
+				a.mu.Lock()
+				head := a.wanted
+				a.mu.Unlock()
+				_ = a.write(ctx, head) // logged, and kept for Diagnose
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+}
+
+// stop ends the writing, after what is being written.
+func (a *anchors) stop() {
+	a.cancel()
+	<-a.done
+}
+
+// ask wants a head to be noted, and does not wait for it. A failure is logged, and shown
+// by Diagnose.
+func (a *anchors) ask(head Head) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if head.Revision <= a.noted {
+	if head.Revision <= max(a.wanted.Revision, a.noted) {
 		return
 	}
-	if a.err = a.write(ctx, head); a.err != nil {
-		log.ErrorContext(ctx, "the newest revision could not be noted outside of the store",
-			slog.Uint64("revision", uint64(head.Revision)), slog.Any("error", causeOf(a.err)))
+	a.wanted = head
+	select {
+	case a.newer <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits until a revision that was asked for is noted, but not for ever: the change
+// is committed, and will be noted with the next.
+func (a *anchors) wait(ctx context.Context, r Revision) {
+	patience := time.NewTimer(anchorPatience)
+	defer patience.Stop()
+	for {
+		a.mu.Lock()
+		waiting, written := a.noted < min(r, a.wanted.Revision), a.written
+		a.mu.Unlock()
+		if !waiting {
+			return
+		}
+		select {
+		case <-written:
+		case <-ctx.Done():
+			return
+		case <-patience.C:
+			a.log.WarnContext(ctx, "a change is known everywhere, and its revision is still being noted outside of the store",
+				slog.Uint64("revision", uint64(r)))
+			return
+		}
 	}
 }
 
 // write notes a head in every anchor. An anchor that cannot be written, as in a token
-// that does not change labels, is given up. The caller holds mu.
+// that does not change labels, is given up.
 func (a *anchors) write(ctx context.Context, head Head) error {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	a.mu.Lock()
+	all := slices.Clone(a.all)
+	a.mu.Unlock()
+	var given []string
 	var errs []error
-	a.all = slices.DeleteFunc(a.all, func(anchor Anchor) bool {
-		err := anchor.Note(ctx, head)
-		if errors.Is(err, ErrUnsupported) {
-			a.given = append(a.given, anchor.Name())
-			return true
-		}
-		if err != nil {
+	for _, anchor := range all {
+		switch err := anchor.Note(ctx, head); {
+		case errors.Is(err, ErrUnsupported):
+			given = append(given, anchor.Name())
+		case err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", anchor.Name(), err))
 		}
-		return false
-	})
-	a.noted = head.Revision
-	return errors.Join(errs...)
+	}
+	err := errors.Join(errs...)
+	if err != nil {
+		a.log.ErrorContext(ctx, "the newest revision could not be noted outside of the store",
+			slog.Uint64("revision", uint64(head.Revision)), slog.Any("error", causeOf(err)))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all = slices.DeleteFunc(a.all, func(anchor Anchor) bool { return slices.Contains(given, anchor.Name()) })
+	a.empty = slices.DeleteFunc(a.empty, func(name string) bool { return slices.Contains(given, name) })
+	a.given = append(a.given, given...)
+	a.noted, a.err = head.Revision, err
+	close(a.written)
+	a.written = make(chan struct{})
+	return err
+}
+
+// present returns the anchors that were not given up.
+func (a *anchors) present() []Anchor {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.all)
+}
+
+// forget lets the next head be noted although it may be older than the one before.
+func (a *anchors) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.noted, a.wanted = 0, Head{}
 }
 
 // finding is what there is to say of the anchors.
@@ -74,6 +175,12 @@ func (a *anchors) finding() Finding {
 	}
 	if len(a.given) > 0 {
 		f.Detail += "; not in " + strings.Join(a.given, ", ") + ", which cannot be written"
+	}
+	if len(a.empty) > 0 {
+		f.Severity = SeverityWarning
+		f.Detail += "; at the start nothing was noted in " + strings.Join(a.empty, ", ")
+		f.Remedy = "that is so once for each new data directory, and where SoftHSM2 was killed while it wrote; " +
+			"else somebody has removed the anchor: see whether the store was put back to an older state"
 	}
 	switch {
 	case a.err != nil:
@@ -91,13 +198,24 @@ func (a *anchors) finding() Finding {
 // put to where the store is.
 func (s *Service) checkAnchors(ctx context.Context, acceptRollback string) error {
 	now := s.snapshot.Load()
-	for _, anchor := range s.anchors.all {
+	var empty []string
+	for _, anchor := range s.anchors.present() {
 		noted, ok, err := anchor.Read(ctx)
 		if err != nil {
 			return err
 		}
 		if !ok {
+			if now.Revision() > 0 {
+				empty = append(empty, anchor.Name())
+			}
 			continue
+		}
+		if noted.Revision > now.Revision() {
+			// Other replicas may have made changes, and noted them, since this one read the store.
+			if err := s.refresh(ctx); err != nil {
+				return err
+			}
+			now = s.snapshot.Load()
 		}
 		why := ""
 		switch {
@@ -114,10 +232,20 @@ func (s *Service) checkAnchors(ctx context.Context, acceptRollback string) error
 		}
 		return s.acceptRollback(ctx, why, acceptRollback)
 	}
+	unlock, err := s.lockStore(ctx, objectsLock) // an anchor may be made
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	s.anchors.mu.Lock()
-	defer s.anchors.mu.Unlock()
-	if s.anchors.err = s.anchors.write(ctx, now.head); s.anchors.err != nil {
-		return errorf(ErrStoreUnavailable, "the revision of the store cannot be noted outside of it: %v", s.anchors.err)
+	s.anchors.empty = empty
+	s.anchors.mu.Unlock()
+	if err := s.anchors.write(ctx, now.head); err != nil {
+		return errorf(ErrStoreUnavailable, "the revision of the store cannot be noted outside of it: %v", err)
+	}
+	for _, name := range empty {
+		s.log.WarnContext(ctx, "an anchor of the store remembered nothing: it is new, or was lost or removed",
+			slog.String("anchor", name), slog.Uint64("revision", uint64(now.Revision())))
 	}
 	return nil
 }
@@ -132,9 +260,7 @@ func (h Head) contradicts(noted Head) bool {
 func (s *Service) acceptRollback(ctx context.Context, why, reason string) error {
 	s.log.WarnContext(ctx, "a store that was put back to an older state is accepted",
 		slog.String("why", why), slog.String("reason", reason))
-	s.anchors.mu.Lock()
-	s.anchors.noted = 0
-	s.anchors.mu.Unlock()
+	s.anchors.forget()
 	_, err := s.commit(ctx, func(now *Snapshot) (*Change, error) {
 		return &Change{Origin: now.nextOrigin(s, systemPrincipal().Name, reason)}, nil
 	})

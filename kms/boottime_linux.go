@@ -11,7 +11,7 @@ import (
 func bootTime() time.Duration {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		panic("kms: CLOCK_BOOTTIME cannot be read: " + err.Error()) // Linux has it since 2.6.39
+		panic("kms: CLOCK_BOOTTIME cannot be read: " + err.Error()) //nolint:forbidigo // Linux has it since 2.6.39
 	}
 	return time.Duration(now.Nano())
 }

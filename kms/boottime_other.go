@@ -13,7 +13,7 @@ import (
 func bootTime() time.Duration {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		panic("kms: CLOCK_MONOTONIC cannot be read: " + err.Error()) // POSIX requires it
+		panic("kms: CLOCK_MONOTONIC cannot be read: " + err.Error()) //nolint:forbidigo // POSIX requires it
 	}
 	return time.Duration(now.Nano())
 }

@@ -29,7 +29,7 @@ type doomed struct {
 	uid  hsm.UID
 }
 
-func (d *destroyer) start(s *Service) { d.errand.start(s.destroyDue) }
+func (d *destroyer) start(s *Service) { d.startTimed(s.now, s.destroyDue) }
 
 // destroyDue destroys what is due, and returns how long to rest.
 func (s *Service) destroyDue(ctx context.Context) time.Duration {
@@ -83,7 +83,7 @@ func (s *Service) dueForDestruction(now *Snapshot, at time.Time) (due map[doomed
 	}
 	now.versions.Scan(func(_ string, v *versionEntry) bool {
 		if v.State == StateDestroyScheduled {
-			consider(doomed{v.Name, v.UID}, s.destroyTime(now, v))
+			consider(doomed{v.Name, v.UID}, s.destruction.destroyTime(now, v))
 		}
 		return true
 	})
@@ -168,7 +168,7 @@ func (s *Service) beginDestruction(ctx context.Context, name VersionName) (begun
 	_, err = s.commit(ctx, func(now *Snapshot) (*Change, error) {
 		begun = false
 		entry := now.version(name)
-		if entry == nil || entry.State != StateDestroyScheduled || s.destroyTime(now, entry).After(s.now()) {
+		if entry == nil || entry.State != StateDestroyScheduled || s.destruction.destroyTime(now, entry).After(s.now()) {
 			return nil, nil
 		}
 		begun = true

@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +14,7 @@ type errand struct {
 	nudged chan struct{} // something may be due sooner than was thought
 	cancel context.CancelFunc
 	done   chan struct{}
+	until  atomic.Pointer[time.Time] // of an errand of set times: the end of the rest; nil: it works
 }
 
 // errandPause is the least time between two rounds: many changes in a row, each of which
@@ -29,6 +31,28 @@ func (e *errand) start(work func(ctx context.Context) (rest time.Duration)) {
 			e.rest(ctx, work(ctx))
 		}
 	}()
+}
+
+// startTimed is start for work at set times by the clock now.
+func (e *errand) startTimed(now func() time.Time, work func(ctx context.Context) (rest time.Duration)) {
+	e.start(func(ctx context.Context) time.Duration {
+		e.until.Store(nil)
+		rest := work(ctx)
+		until := now().Add(rest)
+		e.until.Store(&until)
+		return rest
+	})
+}
+
+// restsUntil tells when the rest of an errand of set times ends. It is false while the
+// errand works, having looked perhaps before what is asked about; before start; and when
+// by the clock it should have ended, as when the clock was set.
+func (e *errand) restsUntil(now time.Time) (until time.Time, resting bool) {
+	end := e.until.Load()
+	if end == nil || !now.Before(*end) {
+		return time.Time{}, false
+	}
+	return *end, true
 }
 
 // stop ends the rounds and waits for the one under way. Without start it does nothing.

@@ -205,7 +205,6 @@ func (s *Service) UpdateKey(ctx context.Context, p Principal, r *UpdateKeyReques
 	if err != nil {
 		return nil, err
 	}
-	s.rotator.wake()
 	return updated, nil
 }
 

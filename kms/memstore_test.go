@@ -108,7 +108,7 @@ func rowRevision(row any) *kms.Revision {
 	case *kms.ImportJob:
 		return &r.Revision
 	default:
-		return &row.(*kms.Origin).Revision
+		return &row.(*kms.Origin).Revision //nolint:errcheck,forcetypeassert // there is no other row
 	}
 }
 
@@ -267,7 +267,7 @@ func copyRow(row any) any {
 		c := *r
 		return &c
 	default:
-		c := *row.(*kms.Origin)
+		c := *row.(*kms.Origin) //nolint:errcheck,forcetypeassert // there is no other row
 		return &c
 	}
 }

@@ -62,3 +62,14 @@ func (s *Service) Inventory() Inventory {
 	})
 	return inventory
 }
+
+// ReplicaStatus is how a service stands among the replicas on its store.
+type ReplicaStatus struct {
+	Revision Revision // applied
+	Serving  bool     // the lease is valid, or none is needed
+}
+
+// ReplicaStatus tells how this replica stands now.
+func (s *Service) ReplicaStatus() ReplicaStatus {
+	return ReplicaStatus{Revision: s.snapshot.Load().Revision(), Serving: s.replica.mayServe() == nil}
+}

@@ -145,6 +145,11 @@ func (s *Service) findOrphans(ctx context.Context) ([]*OrphanInfo, error) {
 	if err != nil {
 		return nil, tokenError(err, "list its keys")
 	}
+	return s.orphansAmong(ctx, objects)
+}
+
+// orphansAmong is findOrphans among objects that were listed before.
+func (s *Service) orphansAmong(ctx context.Context, objects []hsm.Object) ([]*OrphanInfo, error) {
 	if err := s.refresh(ctx); err != nil {
 		return nil, err
 	}

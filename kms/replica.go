@@ -52,6 +52,8 @@ type replica struct {
 	failing  string        // what went wrong last time, so as to log it once
 	troubled time.Duration // when the lease or the metadata could last not be renewed
 
+	learning learning
+
 	mu    sync.Mutex
 	older []*Snapshot     // replaced, and results may still be on their way under them
 	stir  chan struct{}   // closed and replaced when waiters are to look again
@@ -82,7 +84,7 @@ func (r *replica) init(s *Service, c ReplicaConfig) {
 	_, _ = rand.Read(random[:]) // never fails
 	*r = replica{
 		service: s, config: c, alone: s.store.Exclusive(), instance: hex.EncodeToString(random[:]), began: s.now(),
-		nudge: make(chan struct{}, 1), stir: make(chan struct{}), seen: make(map[string]sign),
+		nudge: make(chan struct{}, 1), stir: make(chan struct{}), learning: learning{turn: newMutex()}, seen: make(map[string]sign),
 	}
 	r.holder = lease.NewHolder(r.instance, c.Lease)
 }
@@ -187,9 +189,11 @@ func (r *replica) stirred() <-chan struct{} {
 	return r.stir
 }
 
-// replaced notes that a snapshot is no longer the current one.
-func (r *replica) replaced(old *Snapshot) {
+// replace makes a snapshot the current one. Under mu, so that acknowledged never sees the
+// new snapshot without the old one among those that results may be on their way under.
+func (r *replica) replace(old, next *Snapshot) {
 	r.mu.Lock()
+	r.service.snapshot.Store(next)
 	r.older = append(r.older, old)
 	r.mu.Unlock()
 	r.wake()
@@ -201,10 +205,9 @@ func (r *replica) drained() { r.wake() }
 // acknowledged is the revision up to which everything is applied, and no result is on its
 // way that was decided under an older one.
 func (r *replica) acknowledged() Revision {
-	current := r.service.snapshot.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	acknowledged := current.Revision()
+	acknowledged := r.service.snapshot.Load().Revision()
 	kept := r.older[:0]
 	for _, old := range r.older {
 		if old.handing.Load() > 0 {
@@ -236,24 +239,24 @@ func (r *replica) keep(ctx context.Context) {
 // leastRest is the least time between two looks at the store that nobody asked for.
 const leastRest = 10 * time.Millisecond
 
-// tend does what there is to do for the lease, and returns how long to rest.
+// tend does what there is to do for the lease, and returns how long to rest. A renewal
+// that is due comes before all else, since the rest may have to wait for a change.
 func (r *replica) tend(ctx context.Context) time.Duration {
 	bounded, cancel := context.WithTimeout(ctx, r.patience())
 	defer cancel()
-	err := r.service.refresh(bounded)
-	if err == nil {
-		r.service.anchors.note(bounded, r.service.log, r.service.snapshot.Load().head)
+	interval := r.config.Lease / 3
+	var err error
+	if r.config.Clock()-r.renewed >= interval || r.holder.Refusal() != nil {
+		if err = r.renew(bounded, r.acknowledged()); err == nil {
+			err = r.watch(bounded)
+		}
 	}
+	err = firstError(err, r.service.refresh(bounded))
+	r.service.anchors.ask(r.service.snapshot.Load().head)
 	acknowledged := r.acknowledged()
 	r.holder.CaughtUp(uint64(acknowledged))
-	interval := r.config.Lease / 3
-	now := r.config.Clock()
-	if acknowledged > r.told || now-r.renewed >= interval || r.holder.Refusal() != nil {
-		if renewErr := r.renew(bounded, acknowledged); renewErr != nil {
-			err = firstError(err, renewErr)
-		} else {
-			err = firstError(err, r.watch(bounded))
-		}
+	if acknowledged > r.told {
+		err = firstError(err, r.renew(bounded, acknowledged))
 	}
 	r.report(ctx, err)
 	if r.holder.Refusal() != nil || err != nil {

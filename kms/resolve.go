@@ -17,6 +17,7 @@ type resolver struct {
 	ctx      context.Context //nolint:containedctx // lives for one call only
 	snapshot *Snapshot
 	call     *dataCall
+	unknown  error // of ciphertexts whose version the snapshot does not have; nil: not accessible
 
 	lastOpen struct {
 		uid     envelope.UID
@@ -30,10 +31,31 @@ type resolver struct {
 
 // resolveOpens finds the version that opens each item.
 func (r *resolver) resolveOpens() {
+	r.learn()
 	for i := range r.call.items {
 		if it := &r.call.items[i]; it.err == nil {
 			it.opened, it.err = r.open(it)
 		}
+	}
+}
+
+// learn catches up with the store if a ciphertext names a version that the snapshot does
+// not have: another replica can have made it, and used it, a moment ago.
+func (r *resolver) learn() {
+	if r.service.replica.alone {
+		return
+	}
+	for i := range r.call.items {
+		it := &r.call.items[i]
+		if it.err != nil || r.snapshot.versionByUID(hsm.UID(it.blob.UID)) != nil {
+			continue
+		}
+		if err := r.service.replica.learn(r.ctx); err != nil {
+			r.unknown = err
+			return
+		}
+		r.snapshot = r.service.snapshot.Load()
+		return
 	}
 }
 
@@ -45,6 +67,9 @@ func (r *resolver) open(it *item) (*versionEntry, error) {
 		return r.lastOpen.version, r.match(it, r.lastOpen.version)
 	}
 	version := r.snapshot.versionByUID(hsm.UID(it.blob.UID))
+	if version == nil && r.unknown != nil {
+		return nil, r.unknown
+	}
 	if version == nil || version.Name.Key().Namespace() != r.call.parent ||
 		!r.allowed(r.call.openAction, version.Name.Key(), r.call.openContext(it)) {
 		return nil, notAccessible()

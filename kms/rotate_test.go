@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -213,6 +214,83 @@ func TestStopDoesNotWaitForAHangingChange(t *testing.T) {
 	wantError(t, <-done, kms.ErrTransition, "EnableKeyVersion that hung")
 	if object, err := first.faults.Key(t.Context(), first.uid(v)); err != nil || object.Usable {
 		t.Fatalf("the object of a revoked version is usable: %v, %v", object.Usable, err)
+	}
+}
+
+// An operator who enables a version again whose object was switched off from outside makes
+// it available at all replicas.
+func TestEnableRepairsAtAllReplicas(t *testing.T) {
+	t.Parallel()
+	first := newSharedWorld(t, nil)
+	name := first.create("orders", kms.ProfileDerived)
+	ciphertext := first.mustEncrypt(name, "secret")
+	if err := first.memory.TamperUsable(first.uid(name.Version(1)), false); err != nil {
+		t.Fatal(err)
+	}
+	second := first.newReplica()
+	_, err := second.decrypt(name, ciphertext)
+	wantError(t, err, kms.ErrVersionUnavailable, "Decrypt")
+	if _, err := first.service.EnableKeyVersion(t.Context(), admin, name.Version(1), "checked"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := second.decrypt(name, ciphertext); err != nil || got != "secret" {
+		t.Fatalf("after enabling: %q, %v", got, err)
+	}
+}
+
+// slowAuditor holds up the records of uses until it is released.
+type slowAuditor struct {
+	kms.Auditor
+	reached, release chan struct{}
+}
+
+func (a *slowAuditor) Record(ctx context.Context, e *kms.Event) error {
+	if e.Action == kms.ActionDecrypt {
+		a.reached <- struct{}{}
+		<-a.release
+	}
+	return a.Auditor.Record(ctx, e)
+}
+
+// A revocation whose caller has no time to wait for a replica that still hands over a
+// result says so, holds all the same, and waits when it is repeated.
+func TestRevocationThatStillSpreads(t *testing.T) {
+	t.Parallel()
+	slow := &slowAuditor{reached: make(chan struct{}), release: make(chan struct{})}
+	first := newSharedWorld(t, nil)
+	name := first.create("orders", kms.ProfileDerived)
+	ciphertext := first.mustEncrypt(name, "secret")
+	first.config = func(c *kms.Config) {
+		slow.Auditor = c.Auditor
+		c.Auditor = slow
+	}
+	second := first.newReplica()
+	done := make(chan error, 1)
+	go func() {
+		_, err := second.decrypt(name, ciphertext)
+		done <- err
+	}()
+	<-slow.reached
+	request := &kms.RevokeRequest{Name: name.Version(1), Reason: "leaked", DataLossAccepted: true}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := first.service.RevokeKeyVersion(ctx, admin, request)
+	wantError(t, err, kms.ErrStillSpreading, "RevokeKeyVersion")
+	if e := first.auditor.find(kms.ActionRevokeVersion); e.Spread == nil || len(e.Spread.Acknowledged) != 1 || e.Spread.Revision == 0 {
+		t.Fatalf("the record: %+v", e)
+	}
+	_, err = first.decrypt(name, ciphertext)
+	wantError(t, err, kms.ErrVersionRevoked, "Decrypt")
+	if object, err := first.faults.Key(t.Context(), first.uid(name.Version(1))); err != nil || object.Usable {
+		t.Fatalf("the object is usable: %v, %v", object.Usable, err)
+	}
+	close(slow.release)
+	if err := <-done; err != nil {
+		t.Fatalf("the result that was on its way: %v", err)
+	}
+	change, err := first.service.RevokeKeyVersion(t.Context(), admin, request)
+	if err != nil || len(change.Spread.Acknowledged) != 2 {
+		t.Fatalf("RevokeKeyVersion repeated: %+v, %v", change, err)
 	}
 }
 

@@ -58,7 +58,7 @@ func (s *Service) Schedule() Schedule {
 
 func (r *rotator) start(s *Service) {
 	r.seed = maphash.MakeSeed()
-	r.errand.start(s.rotateDue)
+	r.startTimed(s.now, s.rotateDue)
 }
 
 // rotateSoon asks for a rotation of the key if version n still is its primary.
@@ -141,18 +141,30 @@ func (r *rotator) rotationTime(key *keyEntry, at time.Time) (time.Time, bool) {
 		delete(r.soon, key.Name)
 		asked = false
 	}
-	// Only an enabled primary is replaced: who disabled it wants the key to rest.
-	if primary := key.primary(); primary == nil || !primary.State.allows(useSeal) {
-		return time.Time{}, false
-	}
-	if asked {
+	if asked && key.rotatable() {
 		return at, true
+	}
+	return r.periodicRotation(key)
+}
+
+// periodicRotation is when the period of a key has passed; false: never, or there is no
+// such key.
+func (r *rotator) periodicRotation(key *keyEntry) (time.Time, bool) {
+	if key == nil || !key.rotatable() {
+		return time.Time{}, false
 	}
 	when, scheduled := key.rotationDue()
 	if !scheduled {
 		return time.Time{}, false
 	}
 	return when.Add(r.jitter(key, when)), true
+}
+
+// rotatable reports whether the service may rotate the key by itself. Only an enabled
+// primary is replaced: who disabled it wants the key to rest.
+func (k *keyEntry) rotatable() bool {
+	primary := k.primary()
+	return primary != nil && primary.State.allows(useSeal)
 }
 
 // jitter is how much later than it is due this process makes a rotation: anything up to a

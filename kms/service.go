@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,7 +62,7 @@ type Service struct {
 
 	// commits is held while a change is committed and applied, or those of others are:
 	// so they are applied in the order of their revisions.
-	commits sync.Mutex
+	commits mutex
 
 	keyLocks     lockTable[KeyName]     // held while a version of the key is made
 	versionLocks lockTable[VersionName] // held while a version changes state: row and object
@@ -101,10 +100,11 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		now:        c.clock(),
 		observer:   c.Observer,
 		gate:       newGate(),
+		commits:    newMutex(),
 
-		anchors:     anchors{all: c.Anchors},
 		destruction: c.Destruction.withDefaults(),
 	}
+	s.anchors.init(c.Anchors, c.Logger)
 	s.usage.init(c.UsageFlush)
 	s.replica.init(s, c.Replica)
 	if err := s.join(ctx, c.AcceptRollback); err != nil {
@@ -112,6 +112,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	if err := s.start(ctx); err != nil {
 		s.replica.stop()
+		s.anchors.stop()
 		return nil, err
 	}
 	s.rotator.start(s)
@@ -123,17 +124,24 @@ func New(ctx context.Context, c Config) (*Service, error) {
 
 // join makes the service one of the store's replicas: its lease stands before it reads
 // the metadata, so that no change can be missed by it and not waited for by others.
-func (s *Service) join(ctx context.Context, acceptRollback string) error {
+func (s *Service) join(ctx context.Context, acceptRollback string) (err error) {
+	s.anchors.start()
+	defer func() {
+		if err != nil {
+			s.replica.leave()
+			s.anchors.stop()
+		}
+	}()
 	if err := s.replica.enter(ctx); err != nil {
 		return err
 	}
 	contents, err := s.store.Load(ctx)
 	if err != nil {
+		s.replica.leave()
 		return err
 	}
 	s.snapshot.Store(snapshotOf(contents, nil))
 	if err := s.checkAnchors(ctx, acceptRollback); err != nil {
-		s.replica.leave()
 		return err
 	}
 	s.replica.start()
@@ -148,6 +156,7 @@ func (s *Service) Close() {
 	s.jobExpirer.stop()
 	s.usage.stop()
 	s.replica.stop()
+	s.anchors.stop()
 }
 
 // Check reports whether the service could serve a request now: whether its token answers,
@@ -176,28 +185,32 @@ func (s *Service) commit(ctx context.Context, build func(*Snapshot) (*Change, er
 	if err != nil {
 		return 0, err
 	}
-	s.anchors.note(ctx, s.log, now.head)
+	s.anchors.ask(now.head)
 	return now.Revision(), nil
 }
 
 func (s *Service) commitAndApply(ctx context.Context, build func(*Snapshot) (*Change, error)) (*Snapshot, error) {
-	s.commits.Lock()
-	defer s.commits.Unlock()
+	if err := s.commits.lock(ctx); err != nil {
+		return nil, errorf(ErrStoreUnavailable, "another change does not end").because(err)
+	}
+	defer s.commits.unlock()
 	known := s.snapshot.Load()
 	newest := known
+	var learned, made *Delta
 	var change *Change
 	var refused error
 	head, err := s.store.Update(ctx, known.Revision(), func(delta *Delta) (*Change, error) {
-		newest = known.apply(delta)
+		learned, newest = delta, known.apply(delta)
 		change, refused = build(newest)
 		return change, refused
 	})
 	switch {
 	case err == nil && change != nil:
-		newest = newest.apply(change.delta(head))
-		s.replace(newest)
+		made = change.delta(head)
+		newest = newest.apply(made)
+		s.replace(newest, learned, made)
 	case err == nil, refused != nil:
-		s.replace(newest)
+		s.replace(newest, learned)
 	default:
 		s.log.ErrorContext(ctx, "commit failed", slog.Any("error", causeOf(err)))
 		// The change may have been made all the same.
@@ -215,8 +228,10 @@ func (s *Service) refresh(ctx context.Context) error {
 	if s.store.Exclusive() && !s.replica.outdated.Load() {
 		return nil
 	}
-	s.commits.Lock()
-	defer s.commits.Unlock()
+	if err := s.commits.lock(ctx); err != nil {
+		return errorf(ErrStoreUnavailable, "a change under way does not end").because(err)
+	}
+	defer s.commits.unlock()
 	return s.catchUp(ctx)
 }
 
@@ -230,22 +245,20 @@ func (s *Service) catchUp(ctx context.Context) error {
 	if delta.Head.Revision == now.Revision() && delta.Head.Seal != now.head.Seal {
 		return errorf(ErrStoreWentBack, "the store is at revision %d as this replica is, but of another history", now.Revision())
 	}
-	s.replace(now.apply(delta))
+	s.replace(now.apply(delta), delta)
 	s.replica.outdated.Store(false)
 	return nil
 }
 
-// replace makes a snapshot the current one. The caller holds commits.
-func (s *Service) replace(next *Snapshot) {
+// replace makes a snapshot the current one, which the changes have led to. The caller
+// holds commits.
+func (s *Service) replace(next *Snapshot, changes ...*Delta) {
 	old := s.snapshot.Load()
 	if old == next {
 		return
 	}
-	s.snapshot.Store(next)
-	s.replica.replaced(old)
-	s.rotator.wake()
-	s.destroyer.wake()
-	s.jobExpirer.wake()
+	s.replica.replace(old, next)
+	s.lookAgain(old, next, changes...)
 }
 
 // changeTimeout bounds a change that was begun and goes on without its caller.

@@ -45,6 +45,7 @@ func (s *Service) spread(ctx context.Context, r Revision) (Spread, error) {
 		}
 		if known && others {
 			w.forget(ctx)
+			s.anchors.wait(ctx, r)
 			return w.result(r, began), nil
 		}
 		timer := time.NewTimer(w.pause())
@@ -56,6 +57,21 @@ func (s *Service) spread(ctx context.Context, r Revision) (Spread, error) {
 			return w.result(r, began), w.stillSpreading(r, known, failure)
 		}
 		timer.Stop()
+	}
+}
+
+// spreadMeanwhile begins what spread does, and returns the function that waits for it.
+func (s *Service) spreadMeanwhile(ctx context.Context, r Revision) (wait func() (Spread, error)) {
+	var spread Spread
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		spread, err = s.spread(ctx, r)
+	}()
+	return func() (Spread, error) {
+		<-done
+		return spread, err
 	}
 }
 
@@ -76,7 +92,8 @@ func (w *spreading) look(ctx context.Context) (done bool, err error) {
 	bounded, cancel := context.WithTimeout(ctx, r.patience())
 	defer cancel()
 	o := lease.Observation{Asked: r.config.Clock(), Confirmed: w.expiry}
-	rows, head, err := w.service.store.Leases(bounded, w.expiry)
+	w.expiry = false // until a reading shows it: a store that fails is not asked again at once
+	rows, head, err := w.service.store.Leases(bounded, o.Confirmed)
 	if err != nil {
 		return false, err
 	}

@@ -140,7 +140,7 @@ func (s *Service) compareObjects(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.reportOrphans(ctx)
+	return s.reportOrphans(ctx, objects)
 }
 
 // compareObject looks at a version and its object again, while no other replica changes
@@ -256,9 +256,10 @@ func (s *Service) switchOffAtStart(ctx context.Context, v *versionEntry) {
 	}
 }
 
-// reportOrphans tells of objects that this store has labelled and that no row names.
-func (s *Service) reportOrphans(ctx context.Context) error {
-	orphans, err := s.findOrphans(ctx)
+// reportOrphans tells of those among the token's objects that this store has labelled and
+// that no row names.
+func (s *Service) reportOrphans(ctx context.Context, objects []hsm.Object) error {
+	orphans, err := s.orphansAmong(ctx, objects)
 	if err != nil {
 		return err
 	}

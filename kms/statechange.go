@@ -104,11 +104,11 @@ func (s *Service) changeState(ctx context.Context, c *stateCall) (*StateChange, 
 		invalid: firstError(required("name", c.name.IsZero()), c.invalid),
 	}
 	call.work = func(ctx context.Context) error {
-		change, revision, err := s.moveUnderLock(ctx, c)
+		change, wait, err := s.moveUnderLock(ctx, c)
 		if err != nil {
 			return err
 		}
-		if change.Spread, err = s.spread(ctx, revision); err == nil {
+		if change.Spread, err = wait(); err == nil {
 			result = change
 		}
 		call.spread = &change.Spread
@@ -127,7 +127,7 @@ const lockPatience = 500 * time.Millisecond
 // ever for another change of it that hangs: the lock only keeps the object from being
 // switched on after it was switched off, and that the change of the row prevents too,
 // unless the other process dies between object and row.
-func (s *Service) moveUnderLock(ctx context.Context, c *stateCall) (*StateChange, Revision, error) {
+func (s *Service) moveUnderLock(ctx context.Context, c *stateCall) (*StateChange, func() (Spread, error), error) {
 	lockCtx, cancel := ctx, func() {}
 	stops := !s.leavesUsable(c)
 	if stops {
@@ -142,13 +142,13 @@ func (s *Service) moveUnderLock(ctx context.Context, c *stateCall) (*StateChange
 		s.log.WarnContext(ctx, "another change of a version takes long; its use is stopped meanwhile",
 			slog.String("key_version", c.name.String()), slog.String("action", string(c.action)))
 		if err := s.refresh(ctx); err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
 	default:
-		return nil, 0, err
+		return nil, nil, err
 	}
 	if err := s.prepareMove(ctx, c); err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	return s.moveVersion(ctx, c)
 }
@@ -191,35 +191,39 @@ func (s *Service) prepareMove(ctx context.Context, c *stateCall) error {
 
 // moveVersion changes row and object, in the order that leaves the object off whenever
 // the process stops in between. Once the row is changed the change holds, whatever
-// becomes of the object.
-func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, Revision, error) {
+// becomes of the object. From then on it waits for the other replicas, whatever is still
+// to be done here; the function returned waits for the end of that.
+func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, func() (Spread, error), error) {
 	result := &StateChange{Switch: SwitchDone}
 	change := func(now *Snapshot) (*Change, error) { return s.stateChange(now, c) }
 	entry := s.snapshot.Load().version(c.name)
+	var wait func() (Spread, error)
 	var revision Revision
 	var err error
 	if s.leavesUsable(c) {
 		if c.action == ActionEnableVersion || !entry.usable() {
 			if result.Switch, err = s.switchObject(ctx, entry, true); err != nil {
 				s.switchBackOff(ctx, entry) // the token may have done it and failed to say so
-				return nil, 0, err
+				return nil, nil, err
 			}
 		}
 		if revision, err = s.commit(ctx, change); err != nil {
 			s.switchBackOff(ctx, entry)
-			return nil, 0, err
+			return nil, nil, err
 		}
+		wait = s.spreadMeanwhile(ctx, revision)
 	} else {
 		if revision, err = s.commit(ctx, change); err != nil {
 			if now := s.snapshot.Load().version(c.name); now != nil && !now.usable() {
 				s.switchOff(ctx, entry) // the row was changed, and only the answer lost
 			}
-			return nil, 0, err
+			return nil, nil, err
 		}
+		wait = s.spreadMeanwhile(ctx, revision)
 		result.Switch = s.switchOff(ctx, entry)
 	}
 	result.Version, err = s.changedVersion(ctx, c.name)
-	return result, revision, err
+	return result, wait, err
 }
 
 // stateChange computes the change of a row; nil if it is in the state already.
@@ -269,7 +273,7 @@ func (s *Service) checkSchedule(now *Snapshot, entry *versionEntry, c *stateCall
 		return nil
 	}
 	return errorf(ErrTransition, "%s is to be destroyed at %s already: restore it first to set another time",
-		c.name, timeText(s.destroyTime(now, entry))).
+		c.name, timeText(s.destruction.destroyTime(now, entry))).
 		with("key_version", c.name.String()).with("state", entry.State.String())
 }
 

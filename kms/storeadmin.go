@@ -83,10 +83,10 @@ func (s *Service) VerifyStore(ctx context.Context, p Principal) (*StoreReport, e
 }
 
 func (s *Service) verifyStore(ctx context.Context) (*StoreReport, error) {
-	report := &StoreReport{StoreID: s.store.ID()}
+	report := &StoreReport{StoreID: s.store.ID(), Revision: s.snapshot.Load().Revision()}
 	// Read before the store is, so that what comes between is no fault.
 	heads, names := []Head{s.snapshot.Load().head}, []string{"this replica"}
-	for _, anchor := range s.anchors.all {
+	for _, anchor := range s.anchors.present() {
 		head, ok, err := anchor.Read(ctx)
 		if err != nil {
 			report.Problems = append(report.Problems, anchor.Name()+": "+err.Error())
@@ -178,7 +178,8 @@ func (s *Service) reseal(ctx context.Context) (*StoreReport, Revision, error) {
 
 // dropSealKey removes a seal key that the store was not sealed with, if that is certain.
 func (s *Service) dropSealKey(ctx context.Context, uid hsm.UID, failure error) {
-	if errors.Is(failure, ErrStoreUnavailable) {
+	var refusal *Error
+	if !errors.As(failure, &refusal) || errors.Is(failure, ErrStoreUnavailable) || s.store.SealKey() == uid {
 		s.log.WarnContext(ctx, "it is not known whether the store was sealed with a new key, which stays in the token",
 			slog.String("uid", uid.String()))
 		return

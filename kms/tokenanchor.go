@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/keyholt/keyholt/hsm"
 )
@@ -19,12 +21,21 @@ import (
 //	CKA_LABEL = keyholt-anchor:<store id>:<revision>:<head seal, first 16 bytes in hex>
 //
 // Two replicas that note at the same time may leave the older of their heads; the next
-// change puts that right.
+// change puts that right. While a process writes the label, others may not find the object
+// (SoftHSM2 empties its file first), so that it is not found means nothing at first, and
+// one that was found once is never made again: a second one would leave both ambiguous.
 type TokenAnchor struct {
 	token   hsm.Token
 	storeID string
 	uid     hsm.UID
+	exists  atomic.Bool // it was found
 }
+
+// The object is looked for so often, with pauses, before it counts as missing.
+const (
+	anchorLooks = 8
+	anchorPause = 5 * time.Millisecond
+)
 
 // NewTokenAnchor returns the anchor of a store in a token. The object is made when
 // something is first noted.
@@ -39,7 +50,7 @@ func (a *TokenAnchor) Name() string { return "the token object " + a.uid.String(
 // Read returns the head noted. Of its seal the label holds the first 16 bytes only; the
 // others are zero.
 func (a *TokenAnchor) Read(ctx context.Context) (Head, bool, error) {
-	object, err := a.token.Key(ctx, a.uid)
+	object, err := a.find(ctx)
 	if errors.Is(err, hsm.ErrKeyNotFound) {
 		return Head{}, false, nil
 	}
@@ -53,11 +64,35 @@ func (a *TokenAnchor) Read(ctx context.Context) (Head, bool, error) {
 	return head, true, nil
 }
 
+// find looks the object up.
+func (a *TokenAnchor) find(ctx context.Context) (object hsm.Object, err error) {
+	for look := 1; ; look++ {
+		if object, err = a.token.Key(ctx, a.uid); err == nil {
+			a.exists.Store(true)
+		}
+		if !errors.Is(err, hsm.ErrKeyNotFound) || look == anchorLooks {
+			return object, err
+		}
+		timer := time.NewTimer(anchorPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return object, ctx.Err()
+		}
+	}
+}
+
 // Note writes the label. ErrUnsupported where the module cannot change labels.
 func (a *TokenAnchor) Note(ctx context.Context, head Head) error {
 	label := a.prefix() + strconv.FormatUint(uint64(head.Revision), 10) + ":" + hex.EncodeToString(head.Seal[:anchorSealSize])
 	err := a.token.SetLabel(ctx, a.uid, label)
 	if errors.Is(err, hsm.ErrKeyNotFound) {
+		if _, err = a.find(ctx); err == nil {
+			err = a.token.SetLabel(ctx, a.uid, label)
+		}
+	}
+	if errors.Is(err, hsm.ErrKeyNotFound) && !a.exists.Load() {
 		if _, err = a.token.GenerateKey(ctx, a.uid, label, hsm.AES256Blocks); errors.Is(err, hsm.ErrKeyExists) {
 			err = a.token.SetLabel(ctx, a.uid, label)
 		}
@@ -65,6 +100,7 @@ func (a *TokenAnchor) Note(ctx context.Context, head Head) error {
 	if err != nil {
 		return tokenError(err, "note the revision of the store")
 	}
+	a.exists.Store(true)
 	return nil
 }
 

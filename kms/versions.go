@@ -77,7 +77,7 @@ func (s *Service) versionInfo(now *Snapshot, v *versionEntry) *VersionInfo {
 		info.Primary = key.Primary == v.Name.Number()
 	}
 	if v.State == StateDestroyScheduled {
-		info.DestroyTime = s.destroyTime(now, v)
+		info.DestroyTime = s.destruction.destroyTime(now, v)
 	}
 	return info
 }
@@ -129,9 +129,9 @@ func (s *Snapshot) protects(v *versionEntry) bool {
 // destroyTime is when the object of a version that is DESTROY_SCHEDULED is destroyed. What
 // was scheduled before the store was put to an older state waits another whole window
 // from then on: that it was restored since may be what the store forgot.
-func (s *Service) destroyTime(now *Snapshot, v *versionEntry) time.Time {
+func (l DestructionLimits) destroyTime(now *Snapshot, v *versionEntry) time.Time {
 	if now.origin != nil && v.Revision <= now.origin.Revision {
-		if later := now.origin.Time.Add(s.destruction.Window); later.After(v.DestroyTime) {
+		if later := now.origin.Time.Add(l.Window); later.After(v.DestroyTime) {
 			return later
 		}
 	}

@@ -43,7 +43,7 @@ there is one.`,
 			}
 			if n := len(r.GetReport().GetProblems()); n > 0 {
 				return &advisedError{
-					fmt.Errorf("the store was tampered with: %d problems", n),
+					fmt.Errorf("the store was tampered with; problems: %d", n),
 					"find out who changed it, and restore it from a backup.",
 				}
 			}

@@ -11,7 +11,7 @@ import (
 )
 
 func devCommand() *cobra.Command {
-	var dir, listen, metrics string
+	var dir, listen, metrics, acceptRollback string
 	command := &cobra.Command{
 		Use:   "dev",
 		Short: "Run for development, without any configuration",
@@ -38,12 +38,13 @@ func devCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runUntilSignal(cmd.Context(), c, hooks{prepare: d.prepare, ready: d.ready})
+			return runUntilSignal(cmd.Context(), c, hooks{prepare: d.prepare, ready: d.ready, acceptRollback: acceptRollback})
 		},
 	}
 	command.Flags().StringVar(&dir, "data-dir", "", "`directory` of everything (default: keyholt-dev in the user's data directory)")
 	command.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "`host:port` for TLS; port 0 is a free one")
 	command.Flags().StringVar(&metrics, "metrics", "", "`host:port` for metrics over plain HTTP (default: none)")
+	acceptRollbackFlag(command, &acceptRollback)
 	return command
 }
 

@@ -62,8 +62,8 @@ func isSelfTest(err error) bool { return errors.As(err, new(*kms.SelfTestError))
 var exitTable = [...]exitCode{
 	{Code: 77, Name: "EX_NOPERM", Meaning: "the token refused the PIN, or the PIN is locked: it was tried once",
 		errs: []error{hsm.ErrPINIncorrect, hsm.ErrPINLocked}},
-	{Code: 76, Name: "EX_PROTOCOL", Meaning: "the metadata was tampered with",
-		errs: []error{kms.ErrTampered}},
+	{Code: 76, Name: "EX_PROTOCOL", Meaning: "the metadata was tampered with, or put back to an older state",
+		errs: []error{kms.ErrTampered, kms.ErrRolledBack, kms.ErrStoreWentBack}},
 	{Code: 75, Name: "EX_TEMPFAIL", Restart: true,
 		Meaning: "the data directory, the store, the audit log or a listen address is in use by another process",
 		errs:    []error{errInUse, kms.ErrStoreLocked, syscall.EADDRINUSE, syscall.EWOULDBLOCK}}, // a lock that is held

@@ -38,6 +38,7 @@ func TestExitCodeOf(t *testing.T) {
 		{"audit log locked", as(errStorage, fmt.Errorf("x: %w", syscall.EWOULDBLOCK)), 75},
 		{"address in use", fmt.Errorf("listen: %w", os.NewSyscallError("bind", syscall.EADDRINUSE)), 75},
 		{"tampered", &kms.Error{Sentinel: kms.ErrTampered}, 76},
+		{"older than an anchor", &kms.Error{Sentinel: kms.ErrRolledBack}, 76},
 		{"PIN incorrect", fmt.Errorf("login: %w", hsm.ErrPINIncorrect), 77},
 		{"PIN locked", hsm.ErrPINLocked, 77},
 		{"PIN incorrect at a later login", &kms.Error{Sentinel: kms.ErrTokenUnavailable, Cause: hsm.ErrPINIncorrect}, 77},

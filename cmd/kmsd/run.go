@@ -103,6 +103,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	defer service.Close()
 	instruments.metrics.Inventory(service.Inventory)
 	instruments.metrics.Schedule(service.Schedule)
+	instruments.metrics.Replica(service.ReplicaStatus)
 
 	server, err := newServer(ctx, c, service, instruments.serverOptions(), log)
 	if err != nil {

@@ -34,9 +34,13 @@ func serveCommand() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&path, "config", "", "configuration `file` (required)")
-	command.Flags().StringVar(&acceptRollback, "accept-rollback", "",
-		"start with a store that was put back to an older state, for this `reason`")
+	acceptRollbackFlag(command, &acceptRollback)
 	return command
+}
+
+func acceptRollbackFlag(command *cobra.Command, reason *string) {
+	command.Flags().StringVar(reason, "accept-rollback", "",
+		"start with a store that was put back to an older state, for this `reason`")
 }
 
 // runUntilSignal runs the server until the process is told to end. What makes it fail is

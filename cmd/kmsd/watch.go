@@ -11,7 +11,7 @@ import (
 const (
 	// watchInterval is how often the token is asked whether it answers, and the lease
 	// is looked at.
-	watchInterval = 3 * time.Second
+	watchInterval = time.Second
 	// watchTimeout is how long the token has for an answer.
 	watchTimeout = 5 * time.Second
 )

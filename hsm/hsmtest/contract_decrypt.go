@@ -63,7 +63,7 @@ func testDecryptRefused(c *contract) {
 	if new(big.Int).SetBytes(high).Cmp(key.N) >= 0 {
 		c.Fatal("a modulus that begins with a low byte")
 	}
-	pkcs1, err := rsa.EncryptPKCS1v15(rand.Reader, key, []byte("plaintext"))
+	pkcs1, err := rsa.EncryptPKCS1v15(rand.Reader, key, []byte("plaintext")) //nolint:staticcheck // to see it refused
 	c.must(err)
 	bad := map[string][]byte{
 		"first byte":             flip(0),

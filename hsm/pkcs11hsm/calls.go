@@ -17,7 +17,7 @@ func operations(done, n int, err error) uint64 {
 	if err != nil {
 		done = min(done+1, n)
 	}
-	return uint64(done) //nolint:gosec // not negative
+	return uint64(done)
 }
 
 // countGCM counts the operations of a crossing with n items.

@@ -122,15 +122,18 @@ func (t *Token) SetLabel(ctx context.Context, uid hsm.UID, label string) error {
 	})
 }
 
+// setLabel writes a label, and looks whether it was kept. If it is neither that one nor
+// the one before, another process has written its own meanwhile.
 func (t *Token) setLabel(s *session, h objectHandle, label string) error {
-	if is, err := t.labelIs(s, h, label); is || err != nil {
+	before, err := t.labelOf(s, h)
+	if err != nil || before == label {
 		return err
 	}
 	if err := t.writeLabel(s, h, label); err != nil {
 		return err
 	}
-	is, err := t.labelIs(s, h, label)
-	if err == nil && !is {
+	after, err := t.labelOf(s, h)
+	if err == nil && after == before {
 		err = fmt.Errorf("%w: the token did not keep the label", hsm.ErrUnsupported)
 	}
 	return err
@@ -142,9 +145,9 @@ func (t *Token) writeLabel(s *session, h objectHandle, label string) error {
 		pkcs11.ObjectHandle(h), []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)}))
 }
 
-func (t *Token) labelIs(s *session, h objectHandle, label string) (bool, error) {
+func (t *Token) labelOf(s *session, h objectHandle) (string, error) {
 	set, err := search{t, s}.attributes(h, []uint{pkcs11.CKA_LABEL})
-	return string(set[pkcs11.CKA_LABEL]) == label, err
+	return string(set[pkcs11.CKA_LABEL]), err
 }
 
 // DestroyKey implements [hsm.Objects]. Should several objects have the UID, all of

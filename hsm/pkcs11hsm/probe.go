@@ -205,8 +205,8 @@ func (p *prober) usageSwitch() error {
 func (p *prober) labelSwitch() error {
 	const label = "keyholt probe"
 	if p.t.writeLabel(p.s, p.blocks, label) == nil {
-		is, err := p.t.labelIs(p.s, p.blocks, label)
-		p.info.LabelSwitch = is && err == nil
+		kept, err := p.t.labelOf(p.s, p.blocks)
+		p.info.LabelSwitch = kept == label && err == nil
 	}
 	if !p.info.LabelSwitch {
 		p.limit("label-switch", "The label of a key cannot be changed.")

@@ -72,7 +72,7 @@ func signMechanism(scheme hsm.Scheme) mechanism {
 	case scheme.IsPSS():
 		hash, mgf := hashNumbers(scheme.Hash())
 		return mechanism{number: pkcs11.CKM_RSA_PKCS_PSS, parameters: parametersPSS,
-			hash: hash, mgf: mgf, salt: uint(scheme.Hash().Size())} //nolint:gosec // not negative
+			hash: hash, mgf: mgf, salt: uint(scheme.Hash().Size())}
 	default:
 		return mechanism{number: pkcs11.CKM_RSA_PKCS}
 	}

@@ -135,7 +135,7 @@ func (a attributeSet) fits(spec hsm.KeySpec, kind keyKind) bool {
 	default:
 		// SoftHSM2 says 0 of a key that was unwrapped.
 		length, known := a.ulong(pkcs11.CKA_VALUE_LEN)
-		return !known || length == 0 || int(length) == spec.Size() //nolint:gosec // no module has keys of 2^63 bytes
+		return !known || length == 0 || int(length) == spec.Size()
 	}
 }
 

@@ -37,6 +37,8 @@ type FileAnchor struct {
 	mu    sync.Mutex // one writer at a time
 }
 
+var _ kms.Anchor = (*FileAnchor)(nil)
+
 // maxAnchor bounds what is read of a file; a good one is a third of that.
 const maxAnchor = 1024
 
@@ -85,7 +87,8 @@ func (a *FileAnchor) parse(ctx context.Context, text []byte) (kms.Head, error) {
 		return kms.Head{}, a.tampered("it does not hold an anchor")
 	}
 	if noted.StoreID != a.store.ID() {
-		return kms.Head{}, a.tampered("it is the anchor of the store " + clip(noted.StoreID) + ", and this is the store " + a.store.ID())
+		return kms.Head{}, a.tampered("it is the anchor of the store " + clip(noted.StoreID) + ", and this is the store " + a.store.ID() +
+			"; if this store was made on purpose to restore a backup, move the file away")
 	}
 	headSeal, err1 := hex.DecodeString(noted.HeadSeal)
 	seal, err2 := hex.DecodeString(noted.Seal)

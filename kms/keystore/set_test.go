@@ -75,18 +75,16 @@ func TestPublishLate(t *testing.T) {
 func BenchmarkIndex(b *testing.B) {
 	const rows = 43_001 // of 10,000 keys with 3 versions, a tenth of them STRICT
 	var before, after runtime.MemStats
-	var kept *set
 	for b.Loop() {
-		kept = nil
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		kept = newSet("k")
+		kept := newSet("k")
 		for i := range uint64(rows) {
 			kept.insert(versionTable, idOf(versionTable, []any{"shop", "orders", int64(i)}), entry{summand: digest{i}, revision: 1})
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(kept)
 	}
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/rows, "bytes/row")
-	runtime.KeepAlive(kept)
 }

@@ -21,7 +21,7 @@ func (s *Store) Update(ctx context.Context, since kms.Revision, build func(*kms.
 	head, err := s.write(ctx, since, func(ctx context.Context, v *view, w *writer) (bool, error) {
 		var change *kms.Change
 		if change, refusal = build(v.delta); refusal != nil || change == nil {
-			return false, nil
+			return false, nil //nolint:nilerr // no error of the transaction: it ends without a change
 		}
 		return true, w.apply(ctx, change)
 	})

@@ -33,6 +33,7 @@ func (s *Store) AddUsage(ctx context.Context, added []kms.UsageCount) error {
 				rows[i] = fmt.Sprintf("($%d, $%d, $%d, $%d)", 4*i+1, 4*i+2, 4*i+3, 4*i+4)
 				values = append(values, u.UID.String(), string(u.Action), int64(min(u.Count, math.MaxInt64)), u.LastUsed.UnixMicro())
 			}
+			//nolint:gosec // what is put together are placeholders
 			_, err := tx.ExecContext(ctx, "INSERT INTO usage (uid, action, count, last_used) VALUES "+strings.Join(rows, ", ")+
 				" ON CONFLICT (uid, action) DO UPDATE SET count = usage.count + excluded.count,"+
 				" last_used = CASE WHEN excluded.last_used > usage.last_used THEN excluded.last_used ELSE usage.last_used END", values...)
@@ -85,6 +86,7 @@ func readUsage(ctx context.Context, tx *sql.Tx, uids []hsm.UID, found []kms.Usag
 	for i, uid := range uids {
 		places[i], values[i] = fmt.Sprintf("$%d", i+1), uid.String()
 	}
+	//nolint:gosec // what is put together are placeholders
 	rows, err := tx.QueryContext(ctx, "SELECT uid, action, count, last_used FROM usage WHERE uid IN ("+
 		strings.Join(places, ", ")+") ORDER BY uid, action", values...)
 	if err != nil {

@@ -137,5 +137,6 @@ func (a *auditor) Record(ctx context.Context, e *kms.Event) error {
 		m.failures.Inc()
 	}
 	a.metrics.request.count(e, err)
+	a.metrics.replica.count(e)
 	return err
 }

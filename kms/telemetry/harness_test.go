@@ -61,6 +61,7 @@ func newWorld(t testing.TB, m *Metrics, tracing *Tracing, dial ...grpc.DialOptio
 	t.Cleanup(w.service.Close)
 	m.Inventory(w.service.Inventory)
 	m.Schedule(w.service.Schedule)
+	m.Replica(w.service.ReplicaStatus)
 
 	server, err := grpcapi.New(grpcapi.Config{
 		API: w.service, Credentials: asAdmin{insecure.NewCredentials()}, Logger: slog.New(slog.DiscardHandler),

@@ -21,6 +21,7 @@ type Metrics struct {
 	queue    queueMetrics
 	keys     keyMetrics
 	schedule *schedule
+	replica  *replicaMetrics
 }
 
 // NewMetrics returns metrics of which nothing is watched yet. version is the server's.
@@ -34,6 +35,7 @@ func NewMetrics(version string) *Metrics {
 		queue:    newQueueMetrics(),
 		keys:     newKeyMetrics(),
 		schedule: new(schedule),
+		replica:  newReplicaMetrics(),
 	}
 	m.token = newTokenMetrics(m.request.dataRequests.Load)
 	m.registry.MustRegister( // which fails on nothing but names given twice
@@ -44,7 +46,7 @@ func NewMetrics(version string) *Metrics {
 	)
 	for _, part := range [][]prometheus.Collector{
 		m.request.collectors(), m.audit.collectors(), m.store.collectors(),
-		m.token.collectors(), m.queue.collectors(), m.keys.collectors(), {m.schedule},
+		m.token.collectors(), m.queue.collectors(), m.keys.collectors(), {m.schedule, m.replica},
 	} {
 		m.registry.MustRegister(part...)
 	}

@@ -166,6 +166,7 @@ func TestOff(t *testing.T) {
 	}
 	m.Inventory(nil)
 	m.Schedule(nil)
+	m.Replica(nil)
 	m.Queue(nil)
 	must(t, tracing.Close(t.Context()))
 	must(t, token.Close())

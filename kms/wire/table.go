@@ -180,7 +180,8 @@ var table = [...]Row{
 	{kms.ErrStillSpreading, codes.Aborted, "COMMITTED_STILL_SPREADING",
 		"The change is made and stays made; it is not yet known that each replica has applied it or serves nothing. The " +
 			"metadata has the revision.",
-		"Repeat the call: it changes nothing more, waits on, and reports.", 0},
+		"Repeat a change of state, or a call with a request id: it changes nothing more, waits again, and reports. Do not repeat " +
+			"the resealing or the restoration of a store: KeyService and ListReplicas show where it stands.", 0},
 
 	{kms.ErrOverloaded, codes.ResourceExhausted, "OVERLOADED",
 		"Too much is under way; nothing was begun.",

@@ -21,10 +21,17 @@ import (
 	"github.com/keyholt/keyholt/kms/authn"
 	"github.com/keyholt/keyholt/kms/client"
 	softhsmtest "github.com/keyholt/keyholt/softhsm-test"
+	"github.com/keyholt/keyholt/softhsm-test/latency"
 )
 
-// replicas is how many there are.
-const replicaCount = 4
+// replicaCount is how many replicas there are. To the last of them the token is a slow
+// device: operations are always under way in it that have passed the token's own check of
+// what the key may be used for before something changes.
+const (
+	replicaCount = 4
+	slowReplicas = 1
+	slowness     = 5 * time.Millisecond
+)
 
 // deployment is all that runs in a proof.
 type deployment struct {
@@ -113,6 +120,14 @@ func (d *deployment) replica(
 ) *replica {
 	t.Helper()
 	r := &replica{name: string(rune('A' + index)), index: index, env: token.Env()}
+	module := token.ModulePath()
+	if index >= replicaCount-slowReplicas {
+		var err error
+		if module, err = latency.Build(t.Context(), d.dir); err != nil {
+			t.Fatal(err)
+		}
+		r.env = append(r.env, latency.Config{Module: token.ModulePath(), Delay: slowness}.Env()...)
+	}
 	r.dir = filepath.Join(d.dir, r.name)
 	if err := os.MkdirAll(filepath.Join(r.dir, "data"), 0o700); err != nil {
 		t.Fatal(err)
@@ -133,7 +148,7 @@ func (d *deployment) replica(
 	var text bytes.Buffer
 	err = configuration.Execute(&text, map[string]any{
 		"DataDir": filepath.Join(r.dir, "data"), "Address": address, "TLS": tls, "Principal": principal,
-		"Module": token.ModulePath(), "Label": token.Label(), "PINFile": token.PINFile(), "DSN": dsn,
+		"Module": module, "Label": token.Label(), "PINFile": token.PINFile(), "DSN": dsn,
 		"Name": r.name, "Lease": lease.String(),
 	})
 	if err != nil {
@@ -155,7 +170,7 @@ func (d *deployment) replica(
 func freeAddress() (string, error) {
 	var err error
 	for range 100 {
-		port := 10000 + rand.IntN(10000) //nolint:gosec // no secret
+		port := 10000 + rand.IntN(10000)
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		var listener net.Listener
 		if listener, err = net.Listen("tcp", address); err == nil {

@@ -4,10 +4,16 @@
 //
 // Each proof is a test. As part of a plain test run it is short, and asserts only what
 // must hold on any machine: counts of what must never happen. The make targets
-// prove-revocation, prove-rotation and prove-failover run the long form, which asserts
-// times as well:
+// prove-revocation, prove-rotation, prove-failover, prove-crash and prove-scale run the
+// long form, which asserts times as well:
 //
 //	go test ./softhsm-test/prove -run '^TestRevocation$' -prove.n 300 -prove.bounds
+//
+// Crashes and tampering are shown with one server, on SQLite and on PostgreSQL in turn: it
+// is killed in the middle of changes, or stopped, its rows and token objects changed by
+// somebody else, and started again. What it must then hold, or refuse and name, is told by
+// the test and not asked of the program. The proof of scale runs the service in the
+// process of the test, on a token that only lists the many objects.
 //
 // # Clocks
 //

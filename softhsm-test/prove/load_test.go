@@ -32,8 +32,8 @@ const (
 	requestTimeout = 15 * time.Second
 )
 
-// operation makes one request of some items.
-type operation func(ctx context.Context, r *replica, random *rand.Rand, items int)
+// operation makes one request of some items, and counts what became of them.
+type operation func(ctx context.Context, r *replica, count *tally, random *rand.Rand, items int)
 
 // load makes requests on all replicas until it is stopped.
 type load struct {
@@ -54,7 +54,11 @@ func startLoad(t *testing.T, d *deployment, op operation) *load {
 		l.tallies = append(l.tallies, count)
 		slots := make(chan struct{}, mostInFlight)
 		for rate, items := range map[float64]int{unaryRate: 1, batchRate: batchSize} {
-			l.running.Go(func() { l.arrivals(ctx, rate, r, items, slots, op) })
+			l.running.Go(func() {
+				l.arrivals(ctx, rate, items, slots, count, func(ctx context.Context, random *rand.Rand) {
+					op(ctx, r, count, random, items)
+				})
+			})
 		}
 	}
 	t.Cleanup(l.stop)
@@ -62,9 +66,10 @@ func startLoad(t *testing.T, d *deployment, op operation) *load {
 }
 
 // arrivals makes requests as a Poisson process.
-func (l *load) arrivals(ctx context.Context, rate float64, r *replica, items int, slots chan struct{}, op operation) {
-	random := rand.New(rand.NewPCG(rand.Uint64(), 0)) //nolint:gosec // a load, not a secret
-	count := l.tallies[r.index]
+func (l *load) arrivals(
+	ctx context.Context, rate float64, items int, slots chan struct{}, count *tally, request func(context.Context, *rand.Rand),
+) {
+	random := rand.New(rand.NewPCG(rand.Uint64(), 0))
 	next := time.Now()
 	for {
 		next = next.Add(time.Duration(random.ExpFloat64() / rate * float64(time.Second)))
@@ -85,7 +90,7 @@ func (l *load) arrivals(ctx context.Context, rate float64, r *replica, items int
 			// Not that of the load: what has begun when it ends is to be answered.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 			defer cancel()
-			op(ctx, r, rand.New(rand.NewPCG(seed, 0)), items) //nolint:gosec // a load, not a secret
+			request(ctx, rand.New(rand.NewPCG(seed, 0)))
 		})
 	}
 }

@@ -85,10 +85,10 @@ func newRandom(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := given.seed
 	if seed == 0 {
-		seed = rand.Uint64() //nolint:gosec // choices of a test
+		seed = rand.Uint64()
 	}
 	t.Logf("random choices: -prove.seed %d", seed)
-	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // choices of a test
+	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // closing writes the closing line of a proof that has not failed.

@@ -19,6 +19,7 @@ type record struct {
 	Method    string        `json:"method"`
 	Action    string        `json:"action"`
 	Resource  string        `json:"resource"`
+	Reason    string        `json:"reason"`
 	Revision  uint64        `json:"revision"`
 	Checked   time.Duration `json:"checked_ns"`
 	Outcome   string        `json:"outcome"`

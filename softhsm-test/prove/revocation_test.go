@@ -185,7 +185,7 @@ func (p *revocationProof) aim(i int) {
 }
 
 // unwrap is the operation of the load.
-func (p *revocationProof) unwrap(ctx context.Context, r *replica, random *rand.Rand, items int) {
+func (p *revocationProof) unwrap(ctx context.Context, r *replica, count *tally, random *rand.Rand, items int) {
 	inUse := *p.inUse.Load()
 	chosen := make([]*target, items)
 	from := random.IntN(len(inUse))
@@ -204,7 +204,6 @@ func (p *revocationProof) unwrap(ctx context.Context, r *replica, random *rand.R
 	}
 	sent := bootTime()
 	results, err := r.load.UnwrapDataKeys(ctx, kms.Principal{}, request)
-	count := p.load.tallies[r.index]
 	if err != nil {
 		count.add(reason(err), items)
 		p.refused(r, sent, err)
@@ -370,8 +369,12 @@ func (p *revocationProof) reportTimes(t *testing.T) map[fault][]time.Duration {
 	t.Helper()
 	times := make(map[fault][]time.Duration)
 	repeats := make(map[fault]map[string]int)
+	slowest := make(map[fault]*change)
 	for _, c := range changesOf(p.targets) {
 		class := c.class()
+		if s := slowest[class]; s == nil || c.took > s.took {
+			slowest[class] = c
+		}
 		times[class] = append(times[class], c.took)
 		for why, n := range c.repeats {
 			if repeats[class] == nil {
@@ -388,6 +391,9 @@ func (p *revocationProof) reportTimes(t *testing.T) map[fault][]time.Duration {
 		slices.Sort(list)
 		t.Logf("%s: %d calls, p50 %v, p99 %v, maximum %v; repeated: %s", f, len(list), rounded(percentile(list, 50)),
 			rounded(percentile(list, 99)), rounded(list[len(list)-1]), listed(repeats[f]))
+		s := slowest[f]
+		t.Logf("%s: the slowest, on %s at revision %d, spent %v of %v on waiting for the others; acknowledged by %v, expired %v",
+			f, s.replica, s.spread.Revision, rounded(s.spread.Took), rounded(s.took), s.spread.Acknowledged, s.spread.Expired)
 		if healed := p.recovered[f]; len(healed) > 0 {
 			slices.Sort(healed)
 			t.Logf("%s: all served again after p50 %v, maximum %v", f, rounded(percentile(healed, 50)), rounded(healed[len(healed)-1]))

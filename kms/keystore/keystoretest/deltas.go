@@ -2,6 +2,8 @@ package keystoretest
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,6 +19,7 @@ var deltaTests = []test{
 	{"UpdateNothing", testUpdateNothing},
 	{"UpdateConflict", testUpdateConflict},
 	{"TwoHandles", testTwoHandles},
+	{"ConcurrentHandles", testConcurrentHandles},
 	{"Model", testModel},
 }
 
@@ -251,5 +254,82 @@ func testTwoHandles(t *testing.T, target *Target) {
 	a, b := load(t, stores[0]), load(t, stores[1])
 	if diff := cmp.Diff(a, b, compare...); diff != "" || len(a.Versions) != 23 {
 		t.Errorf("two stores differ (-first +second):\n%s", diff)
+	}
+}
+
+// testConcurrentHandles lets two processes, each of several goroutines, change one store
+// while others follow the changes and load everything.
+func testConcurrentHandles(t *testing.T, target *Target) {
+	stores := []kms.Store{target.Store, target.second(t)}
+	contents := populate(t, stores[0])
+	strict := contents.Versions[2]
+	const writers, rounds = 2, 10
+	var group sync.WaitGroup
+	for i, store := range stores {
+		for w := range writers {
+			group.Go(func() {
+				known := contents.Head.Revision
+				key := Key(t, contents.Namespaces[0], fmt.Sprintf("key-%d-%d", i, w), kms.ProfileDerived)
+				for round := range uint32(rounds) {
+					head, err := store.Update(t.Context(), known, func(*kms.Delta) (*kms.Change, error) {
+						next := key.Clone()
+						next.Primary = round + 1
+						return &kms.Change{Keys: []*kms.Key{next}, Versions: []*kms.Version{Version(key, next.Primary)}}, nil
+					})
+					if err != nil {
+						t.Errorf("Update: %v (%v)", err, errors.Unwrap(err))
+						return
+					}
+					known, key.Revision = head.Revision, head.Revision
+				}
+			})
+			group.Go(func() {
+				for range rounds {
+					if taken, _, err := store.ReserveEncryptions(t.Context(), strict.UID, 1, 1<<32); err != nil || taken != 1 {
+						t.Errorf("ReserveEncryptions: %d, %v (%v)", taken, err, errors.Unwrap(err))
+					}
+				}
+			})
+		}
+	}
+	const made = 2 * 2 * writers * rounds
+	last := contents.Head.Revision + made
+	followed := make([]*mirror, 0, 2*len(stores))
+	for _, store := range stores {
+		for range 2 {
+			m := newMirror()
+			m.commit(&kms.Change{
+				Origin: contents.Origin, Namespaces: contents.Namespaces, Keys: contents.Keys,
+				Versions: contents.Versions, Orphans: contents.Orphans,
+			}, contents.Head)
+			followed = append(followed, m)
+			group.Go(func() {
+				for m.head.Revision < last && !t.Failed() {
+					delta, err := store.Changes(t.Context(), m.head.Revision)
+					if err != nil {
+						t.Errorf("Changes: %v (%v)", err, errors.Unwrap(err))
+						return
+					}
+					m.apply(delta)
+				}
+			})
+		}
+		group.Go(func() {
+			for range rounds {
+				if _, err := store.Load(t.Context()); err != nil {
+					t.Errorf("Load: %v (%v)", err, errors.Unwrap(err))
+				}
+			}
+		})
+	}
+	group.Wait()
+	want := load(t, stores[0])
+	if want.Head.Revision != last {
+		t.Errorf("the last revision is %d, want %d", want.Head.Revision, last)
+	}
+	for _, m := range followed {
+		if diff := cmp.Diff(want, m.contents(), compare...); diff != "" {
+			t.Errorf("what is loaded and what the deltas told differ (-loaded +told):\n%s", diff)
+		}
 	}
 }

@@ -53,7 +53,6 @@ type machine struct {
 	other    kms.Store // nil: there is one store only
 	expected *mirror   // what was put
 	deltas   *mirror   // what the deltas told
-	created  int
 }
 
 // store is the one that acts next.
