@@ -158,7 +158,7 @@ var table = [...]Row{
 		"Rotate the key.", 0},
 	{kms.ErrUnsupported, codes.FailedPrecondition, "UNSUPPORTED_BY_TOKEN",
 		"The HSM cannot do it.",
-		"Use another protection profile or another HSM; Diagnose tells what this one can do.", 0},
+		"Use another algorithm, another protection profile or another HSM; Diagnose tells what this one can do.", 0},
 	{kms.ErrTokenRefused, codes.FailedPrecondition, "TOKEN_REFUSED",
 		"The HSM forbids this use of the key although the metadata allows it: it was switched off behind the " +
 			"service's back.",
