@@ -25,7 +25,7 @@ func linesOf(t *testing.T, level slog.Level, outcome error) string {
 		info := &grpc.UnaryServerInfo{FullMethod: "/keyholt.kms.v1.CryptoService/Sign"}
 		_, err := logUnary(logger)(t.Context(), "request", info, func(ctx context.Context, req any) (any, error) {
 			return status(ctx, req, info, func(context.Context, any) (any, error) {
-				time.Sleep(3 * time.Second)
+				<-time.After(3 * time.Second) // of the bubble's clock
 				return "response", outcome
 			})
 		})
