@@ -300,7 +300,7 @@ func testConcurrentHandles(t *testing.T, target *Target) {
 			m := newMirror()
 			m.commit(&kms.Change{
 				Origin: contents.Origin, Namespaces: contents.Namespaces, Keys: contents.Keys,
-				Versions: contents.Versions, Orphans: contents.Orphans,
+				Versions: contents.Versions, Orphans: contents.Orphans, ImportJobs: contents.ImportJobs,
 			}, contents.Head)
 			followed = append(followed, m)
 			group.Go(func() {
