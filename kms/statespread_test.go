@@ -22,6 +22,7 @@ func TestSwitchingAndSpreadingSideBySide(t *testing.T) {
 			first.stop()
 			watching, store := first.newHookedReplica(func(c *kms.Config, _ *hookedStore) { c.Replica.Lease = kms.MaxLease })
 			other, _ := first.newHookedReplica(func(c *kms.Config, _ *hookedStore) {
+				c.Replica.Lease = kms.MaxLease // nothing here ends because a lease does
 				slow.Auditor, c.Auditor = c.Auditor, slow
 			})
 			used := make(chan error, 1)
