@@ -41,6 +41,7 @@ type replica struct {
 	began    time.Time
 	holder   *lease.Holder
 	outdated atomic.Bool // a commit's outcome is unknown
+	doubtful atomic.Bool // the store is not what was read of it before
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -161,8 +162,13 @@ func (r *replica) mayServe() error {
 // mayServeAt is mayServe with the reading of the clock on which it decided.
 func (r *replica) mayServeAt() (time.Duration, error) {
 	now := r.config.Clock()
-	if r.alone || r.holder.MayServe(now) {
+	doubtful := r.doubtful.Load()
+	if r.alone || !doubtful && r.holder.MayServe(now) {
 		return now, nil
+	}
+	if doubtful {
+		return now, errorf(ErrStoreWentBack, "the metadata store is not at what this replica has applied, or later, but at an earlier "+
+			"revision or of another history; it serves nothing until the newest state is back, or it is started again")
 	}
 	if errors.Is(r.holder.Refusal(), lease.ErrStoreWentBackwards) {
 		return now, errorf(ErrStoreWentBack, "the metadata store is at an earlier revision than this replica has applied; "+
@@ -254,16 +260,22 @@ func (r *replica) spare() time.Duration {
 // that is due comes before all else, and nothing else takes so long that the next is late.
 func (r *replica) tend(ctx context.Context) time.Duration {
 	var err error
-	if r.config.Clock()-r.renewed >= r.interval() || r.holder.Refusal() != nil {
+	switch {
+	case r.doubtful.Load():
+		err = r.examine(ctx)
+	case r.config.Clock()-r.renewed >= r.interval() || r.holder.Refusal() != nil:
 		if err = r.renewInTime(ctx, r.acknowledged()); err == nil {
 			err = r.watch(ctx)
 		}
 	}
 	err = firstError(err, r.look(ctx))
 	r.service.anchors.ask(r.service.snapshot.Load().head)
+	if r.doubtful.Load() {
+		r.holder.GiveUp()
+	}
 	acknowledged := r.acknowledged()
 	r.holder.CaughtUp(uint64(acknowledged))
-	if acknowledged > r.told {
+	if acknowledged > r.told && !r.doubtful.Load() {
 		err = firstError(err, r.renewInTime(ctx, acknowledged))
 	}
 	r.report(ctx, err)
@@ -314,6 +326,23 @@ const (
 	deafFor  = 3 * time.Second
 	deafPoll = 20 * time.Millisecond
 )
+
+// examine looks at a store that has lost, or never had, changes that this replica has
+// applied. While it is so no lease is gained: the store may be at the revision that the
+// replica has applied and mean other changes by it. If it is not a former primary that has
+// answered, but the store itself that went backwards, that is for good.
+func (r *replica) examine(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.patience())
+	defer cancel()
+	_, head, err := r.service.store.Leases(ctx, true)
+	if err != nil {
+		return err
+	}
+	if err := r.holder.Seen(uint64(head)); err != nil {
+		return errorf(ErrStoreWentBack, "%v", err)
+	}
+	return nil
+}
 
 // report logs what goes wrong when it begins, and when it has ended.
 func (r *replica) report(ctx context.Context, err error) {
