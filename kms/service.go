@@ -239,12 +239,16 @@ func (s *Service) refresh(ctx context.Context) error {
 func (s *Service) catchUp(ctx context.Context) error {
 	now := s.snapshot.Load()
 	delta, err := s.store.Changes(ctx, now.Revision())
+	if err == nil && delta.Head.Revision == now.Revision() && delta.Head.Seal != now.head.Seal {
+		err = errorf(ErrStoreWentBack, "the store is at revision %d as this replica is, but of another history", now.Revision())
+	}
 	if err != nil {
+		if errors.Is(err, ErrStoreWentBack) {
+			s.replica.doubtful.Store(true)
+		}
 		return err
 	}
-	if delta.Head.Revision == now.Revision() && delta.Head.Seal != now.head.Seal {
-		return errorf(ErrStoreWentBack, "the store is at revision %d as this replica is, but of another history", now.Revision())
-	}
+	s.replica.doubtful.Store(false)
 	s.replace(now.apply(delta), delta)
 	s.replica.outdated.Store(false)
 	return nil
