@@ -45,10 +45,16 @@ func calls(s Scenario, items []item) ([]call, error) {
 
 func preparation(s Scenario) (func([]item, map[string]string) call, error) {
 	switch {
+	case s.Operation == Sign && s.Server.Echo:
+		return nil, fmt.Errorf("%s: there is no echo of signatures", s.Name())
 	case s.Coalesced && (s.Operation != Unwrap || s.Batch != 1):
 		return nil, fmt.Errorf("%s: the client merges single unwraps", s.Name())
 	case s.Coalesced:
 		return prepareCoalesced, nil
+	case s.Operation == Sign && s.Batch == 1:
+		return prepareSign, nil
+	case s.Operation == Sign:
+		return prepareBatchSign, nil
 	case s.Operation == Unwrap:
 		return prepareUnwrap, nil
 	case s.Operation == Generate:

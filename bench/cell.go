@@ -19,6 +19,9 @@ type cell struct {
 
 // run measures one round. rate is that of an open run, in requests a second.
 func (c *cell) run(ctx context.Context, warmUp, window time.Duration, rate float64, seed uint64) (Round, error) {
+	if c.live.token != nil {
+		return c.live.token.round(ctx, c.scenario, window)
+	}
 	before, err := c.reading(ctx)
 	if err != nil {
 		return Round{}, err

@@ -61,6 +61,18 @@ func Claims() []Claim {
 			Meaning: "one key a request: 512 callers against 64",
 		},
 		{
+			Name: "sign_p256_vs_token", Of: signP256, Over: &tokenP256, AtLeast: 0.6, Aim: 0.8,
+			Meaning: "ECDSA P-256 signatures, one a request, 32 callers, against the token by itself with a caller for each session",
+		},
+		{
+			Name: "sign_rsa2048_vs_token", Of: signRSA, Over: &tokenRSA, AtLeast: 0.9, Aim: 1,
+			Meaning: "the same with RSA-2048",
+		},
+		{
+			Name: "batchsign_vs_unary", Of: signP256Batch, Over: &signP256, AtLeast: 1.3,
+			Meaning: "ECDSA P-256 signatures in batches of 64 from 4 callers, against one a request from 32",
+		},
+		{
 			Name: "token_calls_per_key", Figure: TokenCalls, Of: derivedBatch, AtMost: 0.001,
 			Meaning: "token calls per data key in batches of 1,024",
 		},

@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"cmp"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -29,13 +31,17 @@ const (
 
 // set names the KMS keys that items belong to, and what those are bound to.
 type set struct {
-	profile  Profile
-	keys     int
-	context  int // pairs
-	versions int // of all keys in the token; 0: as many as there are keys
+	profile   Profile
+	algorithm Algorithm // "": ENCRYPT_DECRYPT keys
+	keys      int
+	context   int // pairs
+	versions  int // of all keys in the token; 0: as many as there are keys
 }
 
 func (s Scenario) set() set {
+	if s.Operation == Sign {
+		return set{algorithm: s.Algorithm, keys: s.keys(), versions: s.Server.Versions}
+	}
 	return set{profile: s.profile(), keys: s.keys(), context: s.Context, versions: s.Server.Versions}
 }
 
@@ -44,7 +50,27 @@ func (s set) keyName(n int) string {
 	return fmt.Sprintf("%s/keys/%s", parent, s.keyID(n))
 }
 
-func (s set) keyID(n int) string { return fmt.Sprintf("bench-%s-%04d", s.profile, n) }
+func (s set) keyID(n int) string {
+	return fmt.Sprintf("bench-%s-%04d", cmp.Or(string(s.algorithm), string(s.profile)), n)
+}
+
+// template is what a key of the set is made from.
+func (s set) template() *kmsv1.Key {
+	switch {
+	case s.algorithm == P256:
+		return signingKey(kmsv1.Algorithm_ALGORITHM_EC_SIGN_P256_SHA256)
+	case s.algorithm == RSA2048:
+		return signingKey(kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PKCS1_2048_SHA256)
+	case s.profile == Strict:
+		return &kmsv1.Key{ProtectionProfile: kmsv1.ProtectionProfile_PROTECTION_PROFILE_STRICT}
+	default:
+		return &kmsv1.Key{ProtectionProfile: kmsv1.ProtectionProfile_PROTECTION_PROFILE_DERIVED}
+	}
+}
+
+func signingKey(a kmsv1.Algorithm) *kmsv1.Key {
+	return &kmsv1.Key{Purpose: kmsv1.Purpose_PURPOSE_ASYMMETRIC_SIGN, Algorithm: a}
+}
 
 // pairs is the encryption context of the set's items.
 func (s set) pairs() map[string]string {
@@ -65,6 +91,8 @@ type item struct {
 	wrapped    []byte // dataKey
 	payload    []byte
 	ciphertext []byte // payload
+	digest     []byte // to sign
+	public     crypto.PublicKey
 }
 
 // fixture is the items of each set, ordered so that neighbours belong to different keys.
@@ -74,16 +102,16 @@ func newFixture() *fixture { return &fixture{items: map[set][]item{}} }
 
 // makeKeys makes the KMS keys of the sets, and what versions the token lacks then.
 func (f *fixture) makeKeys(ctx context.Context, profile client.Profile, sets []set, objects *shelf) error {
-	ids := map[string]Profile{}
+	ids := map[string]set{}
 	versions := 0
 	for _, s := range sets {
 		for n := range s.keys {
-			ids[s.keyID(n)] = s.profile
+			ids[s.keyID(n)] = s
 		}
 		versions = max(versions, s.versions)
 	}
 	for n := range versions - len(ids) {
-		ids[fmt.Sprintf("filler-%05d", n)] = Derived
+		ids[fmt.Sprintf("filler-%05d", n)] = set{profile: Derived}
 	}
 	return f.with(ctx, profile, func(c *client.Client) error {
 		for chunk := range slices.Chunk(slices.Sorted(maps.Keys(ids)), shelved) {
@@ -92,7 +120,7 @@ func (f *fixture) makeKeys(ctx context.Context, profile client.Profile, sets []s
 			for _, id := range chunk {
 				group.Go(func() error {
 					_, err := c.Keys().CreateKey(ctx, &kmsv1.CreateKeyRequest{
-						Parent: parent, KeyId: id, Key: &kmsv1.Key{ProtectionProfile: protection(ids[id])},
+						Parent: parent, KeyId: id, Key: ids[id].template(),
 					})
 					return err
 				})
@@ -126,14 +154,7 @@ func (f *fixture) with(ctx context.Context, profile client.Profile, work func(*c
 	return errors.Join(work(c), c.Close())
 }
 
-func protection(p Profile) kmsv1.ProtectionProfile {
-	if p == Strict {
-		return kmsv1.ProtectionProfile_PROTECTION_PROFILE_STRICT
-	}
-	return kmsv1.ProtectionProfile_PROTECTION_PROFILE_DERIVED
-}
-
-// makeSet has the service wrap data keys and encrypt payloads.
+// makeSet has the service wrap data keys and encrypt payloads, or makes digests.
 func (f *fixture) makeSet(ctx context.Context, c *client.Client, s set) error {
 	each := (setItems + s.keys - 1) / s.keys
 	items := make([]item, each*s.keys)
@@ -145,6 +166,9 @@ func (f *fixture) makeSet(ctx context.Context, c *client.Client, s set) error {
 			for i := range own {
 				own[i] = &items[i*s.keys+n]
 				own[i].key = s.keyName(n)
+			}
+			if s.algorithm != "" {
+				return digestItems(making, c, s, n, own)
 			}
 			if err := wrapItems(making, c, s, n, own); err != nil {
 				return err

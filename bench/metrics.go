@@ -42,7 +42,7 @@ var (
 
 // itemOperations are the operations of the token that items need. Random bytes are drawn
 // for a request, not for an item.
-var itemOperations = []string{"encrypt_blocks", "seal", "open"}
+var itemOperations = []string{"encrypt_blocks", "seal", "open", "sign"}
 
 // parseCounters reads the Prometheus text format.
 func parseCounters(text io.Reader) (c counters, err error) {

@@ -118,19 +118,26 @@ func (r *runner) group(ctx context.Context, g Group) (err error) {
 	}
 	for _, c := range cells {
 		c.result.Median = medianRound(c.result.Rounds)
-		c.result.PeakMiB = peakMemory(c.live.pid())
+		if c.live.running != nil {
+			c.result.PeakMiB = peakMemory(c.live.pid())
+		}
 		r.report.Scenarios = append(r.report.Scenarios, c.result)
 	}
 	return nil
 }
 
-// live is a server with connections to it.
+// live is a server with connections to it, or a token without one.
 type live struct {
 	*running
 	connections []*connection
+	token       *tokenBench // nil: a server
 }
 
 func (r *runner) start(ctx context.Context, server Server) (*live, error) {
+	if server.Token {
+		token, err := r.sites.tokenAlone(ctx, server)
+		return &live{token: token}, err
+	}
 	s, err := r.sites.start(ctx, server)
 	if err != nil {
 		return nil, err
@@ -146,7 +153,18 @@ func (r *runner) start(ctx context.Context, server Server) (*live, error) {
 	return &live{running: s, connections: conns}, nil
 }
 
+// failed returns an error if the server has ended by itself.
+func (l *live) failed() error {
+	if l.running == nil {
+		return nil
+	}
+	return l.running.failed()
+}
+
 func (l *live) close() error {
+	if l.running == nil {
+		return nil
+	}
 	err := errors.Join(l.failed(), closeAll(l.connections))
 	l.stop()
 	return err
@@ -154,6 +172,9 @@ func (l *live) close() error {
 
 // cell prepares a scenario and makes sure that its requests are answered rightly.
 func (r *runner) cell(ctx context.Context, g Group, s Scenario, server *live) (*cell, error) {
+	if server.token != nil {
+		return &cell{scenario: s, live: server, result: ScenarioResult{Name: s.Name(), Group: g.Name, Scenario: s}}, nil
+	}
 	requests, err := calls(s, r.sites.items[s.Server.Versions].items[s.set()])
 	if err != nil {
 		return nil, err

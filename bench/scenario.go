@@ -16,6 +16,7 @@ const (
 	Rewrap   Operation = "rewrap"
 	Encrypt  Operation = "encrypt" // payloads of 64 bytes
 	Decrypt  Operation = "decrypt"
+	Sign     Operation = "sign" // SHA-256 digests
 )
 
 // Profile is the protection profile of the keys.
@@ -27,11 +28,23 @@ const (
 	Strict  Profile = "strict"
 )
 
+// Algorithm is that of keys that sign.
+type Algorithm string
+
+// The algorithms.
+const (
+	P256    Algorithm = "p256"    // EC_SIGN_P256_SHA256
+	RSA2048 Algorithm = "rsa2048" // RSA_SIGN_PKCS1_2048_SHA256
+)
+
 // Server says which process answers. Scenarios with an equal Server share one.
 type Server struct {
 	// Echo is the baseline that answers the same messages at once, with bytes of the
 	// right lengths; see package echo. The other fields have no meaning for it.
 	Echo bool
+	// Token is no server: `kmsd hsm bench` calls the token without one, with as many
+	// callers as kmsd has sessions with it.
+	Token bool
 	// OneCallEach is kmsd with coalescing switched off: each request makes its own
 	// token calls.
 	OneCallEach bool
@@ -47,11 +60,12 @@ type Server struct {
 type Scenario struct {
 	Server    Server
 	Operation Operation
-	Profile   Profile // default DERIVED
-	Batch     int     // items of a request; 1 is unary
-	Keys      int     // that the items belong to, in turn; default 1
-	Context   int     // pairs of encryption context, per request
-	Callers   int     // requests under way: of a closed run exactly, of an open one at most
+	Profile   Profile   // default DERIVED
+	Algorithm Algorithm // of Sign
+	Batch     int       // items of a request; 1 is unary
+	Keys      int       // that the items belong to, in turn; default 1
+	Context   int       // pairs of encryption context, per request
+	Callers   int       // requests under way: of a closed run exactly, of an open one at most
 	// Coalesced makes the calls with the client's coalescing calls, one item each.
 	Coalesced bool
 	// Load makes the run open: requests start at random with this share of the rate
@@ -74,17 +88,24 @@ func (s Scenario) Name() string {
 	add(s.Server.Sessions > 0, "sessions=%d", s.Server.Sessions)
 	add(s.Server.OneCallEach, "one-call-each")
 	add(s.Coalesced, "coalesced-by-client")
-	add(s.Load == 0, "callers=%d", s.Callers)
+	add(s.Load == 0 && s.Callers > 0, "callers=%d", s.Callers)
 	add(s.Load > 0, "load=%d%%", int(s.Load*100+0.5))
 	return strings.Join(parts, "/")
 }
 
-// target is who answers, in a word: echo, or the profile of kmsd's keys.
+// target is who answers, in a word: echo, the token and the algorithm, or the profile or
+// algorithm of kmsd's keys.
 func (s Scenario) target() string {
-	if s.Server.Echo {
+	switch {
+	case s.Server.Echo:
 		return "echo"
+	case s.Server.Token:
+		return "token/" + string(s.Algorithm)
+	case s.Operation == Sign:
+		return string(s.Algorithm)
+	default:
+		return string(s.profile())
 	}
-	return string(s.profile())
 }
 
 func (s Scenario) profile() Profile {

@@ -86,7 +86,7 @@ func (d *sites) prepare(ctx context.Context, scenarios []Scenario, progress func
 	sets := map[int][]set{}
 	seen := map[set]bool{}
 	for _, s := range scenarios {
-		if key := s.set(); !seen[key] {
+		if key := s.set(); !seen[key] && !s.Server.Token {
 			seen[key] = true
 			sets[s.Server.Versions] = append(sets[s.Server.Versions], key)
 		}

@@ -11,6 +11,8 @@ const (
 	batchCallers = 4
 	unaryCallers = 64
 	manyCallers  = 512
+	signCallers  = 32
+	signBatch    = 64
 	manyKeys     = 1000
 	mainBatch    = 1024
 	slowHSM      = 5 * time.Millisecond
@@ -19,6 +21,7 @@ const (
 
 var (
 	echoServer    = Server{Echo: true}
+	tokenAlone    = Server{Token: true}
 	slowServer    = Server{HSMLatency: slowHSM, Sessions: slowSessions}
 	oneCallServer = Server{HSMLatency: slowHSM, Sessions: slowSessions, OneCallEach: true}
 	batchSizes    = []int{1, 16, 256, 1024, 4096}
@@ -42,6 +45,12 @@ var (
 	unaryOneCall  = on(oneCallServer, unary)
 	fewVersions   = on(Server{Versions: 10}, with(unary, func(s *Scenario) { s.Callers = 1 }))
 	manyVersions  = on(Server{Versions: 10_000}, with(unary, func(s *Scenario) { s.Callers = 1 }))
+	signP256      = Scenario{Operation: Sign, Algorithm: P256, Batch: 1, Callers: signCallers}
+	signP256Batch = with(signP256, func(s *Scenario) { s.Batch, s.Callers = signBatch, batchCallers })
+	signRSA       = with(signP256, func(s *Scenario) { s.Algorithm = RSA2048 })
+	signRSABatch  = with(signP256Batch, func(s *Scenario) { s.Algorithm = RSA2048 })
+	tokenP256     = Scenario{Operation: Sign, Algorithm: P256, Batch: 1, Server: tokenAlone}
+	tokenRSA      = with(tokenP256, func(s *Scenario) { s.Algorithm = RSA2048 })
 	memory        = with(derivedBatch, func(s *Scenario) { s.Batch, s.Callers = 4096, 64 })
 )
 
@@ -61,6 +70,7 @@ func Quick() []Group {
 		{Name: "batches", Scenarios: []Scenario{derivedBatch, echoBatch, strictBatch, contextBatch, contextEcho}},
 		{Name: "unary", Scenarios: []Scenario{unary, unaryEcho, unaryCrowd, unaryManyKeys, clientUnary}},
 		{Name: "slow HSM", Scenarios: []Scenario{unarySlow, unaryOneCall}},
+		{Name: "signatures", Scenarios: []Scenario{signP256, tokenP256, signP256Batch, signRSA, tokenRSA}},
 	}
 }
 
@@ -92,6 +102,7 @@ func byBatchSize() (list []Scenario) {
 }
 
 func byOperation() (list []Scenario) {
+	list = append(list, signRSABatch)
 	for _, op := range []Operation{Generate, Rewrap, Encrypt, Decrypt} {
 		for _, profile := range []Profile{Derived, Strict} {
 			list = append(list,

@@ -30,8 +30,9 @@ type anchors struct {
 	log     *slog.Logger
 	writing sync.Mutex    // held while anchors are written
 	newer   chan struct{} // there is a head to be written
-	cancel  context.CancelFunc
-	done    chan struct{}
+
+	stopping, done chan struct{}
+	giveUp         context.CancelFunc
 
 	mu      sync.Mutex
 	all     []Anchor
@@ -52,28 +53,46 @@ func (a *anchors) init(all []Anchor, log *slog.Logger) {
 }
 
 func (a *anchors) start() {
-	ctx, cancel := context.WithCancel(context.Background())
-	a.cancel, a.done = cancel, make(chan struct{})
+	ctx, giveUp := context.WithCancel(context.Background())
+	a.giveUp, a.stopping, a.done = giveUp, make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(a.done)
 		for {
 			select {
 			case <-a.newer:
-				a.mu.Lock()
-				head := a.wanted
-				a.mu.Unlock()
-				_ = a.write(ctx, head) // logged, and kept for Diagnose
-			case <-ctx.Done():
+				a.writeWanted(ctx)
+			case <-a.stopping:
+				select {
+				case <-a.newer:
+					a.writeWanted(ctx)
+				default:
+				}
 				return
 			}
 		}
 	}()
 }
 
-// stop ends the writing, after what is being written.
+// stop ends the writing when what is asked for is noted, or that takes too long.
 func (a *anchors) stop() {
-	a.cancel()
+	close(a.stopping)
+	patience := time.NewTimer(anchorPatience)
+	defer patience.Stop()
+	select {
+	case <-a.done:
+	case <-patience.C:
+	}
+	a.giveUp()
 	<-a.done
+}
+
+func (a *anchors) writeWanted(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	a.mu.Lock()
+	head := a.wanted
+	a.mu.Unlock()
+	_ = a.write(ctx, head) // logged, and kept for Diagnose
 }
 
 // ask wants a head to be noted, and does not wait for it. A failure is logged, and shown
@@ -120,8 +139,6 @@ func (a *anchors) wait(ctx context.Context, r Revision) {
 func (a *anchors) write(ctx context.Context, head Head) error {
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	ctx, cancel := detached(ctx)
-	defer cancel()
 	a.mu.Lock()
 	all := slices.Clone(a.all)
 	a.mu.Unlock()
@@ -240,6 +257,8 @@ func (s *Service) checkAnchors(ctx context.Context, acceptRollback string) error
 	s.anchors.mu.Lock()
 	s.anchors.empty = empty
 	s.anchors.mu.Unlock()
+	ctx, cancel := detached(ctx)
+	defer cancel()
 	if err := s.anchors.write(ctx, now.head); err != nil {
 		return errorf(ErrStoreUnavailable, "the revision of the store cannot be noted outside of it: %v", err)
 	}

@@ -15,6 +15,15 @@ const (
 	// MaxBatchPlaintext is the most bytes of plaintext in one BatchEncrypt or
 	// BatchDecrypt, all items together: with all that is around it, it fits a message.
 	MaxBatchPlaintext = 2 << 20
+	// MaxMessage is the most bytes of a message that Sign, Verify, GenerateMac and VerifyMac
+	// take. Larger ones are hashed by the caller, and their digest signed.
+	MaxMessage = 64 << 10
+	// MaxBatchMessages is the most bytes of digests and messages in one BatchSign,
+	// BatchGenerateMac or BatchVerifyMac, all items together.
+	MaxBatchMessages = 2 << 20
+	// MaxSignature is the most bytes of a signature or tag to be verified; the largest real
+	// one, of RSA-4096, has 512.
+	MaxSignature = 1024
 	// MaxRandom is the most bytes of one GenerateRandom.
 	MaxRandom = 64 << 10
 	// MaxReason is the most bytes of a reason.
@@ -56,6 +65,11 @@ type API interface {
 	ScheduleKeyVersionDestruction(ctx context.Context, p Principal, r *DestructionRequest) (*StateChange, error)
 	RestoreKeyVersion(ctx context.Context, p Principal, name VersionName, reason string) (*StateChange, error)
 
+	CreateImportJob(ctx context.Context, p Principal, r *CreateImportJobRequest) (*ImportJob, error)
+	GetImportJob(ctx context.Context, p Principal, name ImportJobName) (*ImportJob, error)
+	ListImportJobs(ctx context.Context, p Principal, parent NamespaceName, page Page) (*ImportJobList, error)
+	ImportKeyVersion(ctx context.Context, p Principal, r *ImportKeyVersionRequest) (*ImportKeyVersionResult, error)
+
 	Encrypt(ctx context.Context, p Principal, r *EncryptRequest) (*EncryptResult, error)
 	Decrypt(ctx context.Context, p Principal, r *DecryptRequest) (*DecryptResult, error)
 	ReEncrypt(ctx context.Context, p Principal, r *ReEncryptRequest) (*ReEncryptResult, error)
@@ -66,6 +80,16 @@ type API interface {
 	UnwrapDataKeys(ctx context.Context, p Principal, r *UnwrapDataKeysRequest) ([]DataKeyResult, error)
 	RewrapDataKeys(ctx context.Context, p Principal, r *RewrapDataKeysRequest) ([]DataKeyResult, error)
 	GenerateRandom(ctx context.Context, p Principal, size int) (Secret, error)
+
+	Sign(ctx context.Context, p Principal, r *SignRequest) (*SignResult, error)
+	BatchSign(ctx context.Context, p Principal, r *BatchSignRequest) ([]SignResult, error)
+	Verify(ctx context.Context, p Principal, r *VerifyRequest) (*VerifyResult, error)
+	GetPublicKey(ctx context.Context, p Principal, r *GetPublicKeyRequest) (*PublicKey, error)
+	GenerateMac(ctx context.Context, p Principal, r *GenerateMacRequest) (*MacResult, error)
+	BatchGenerateMac(ctx context.Context, p Principal, r *BatchGenerateMacRequest) ([]MacResult, error)
+	VerifyMac(ctx context.Context, p Principal, r *VerifyMacRequest) (*VerifyMacResult, error)
+	BatchVerifyMac(ctx context.Context, p Principal, r *BatchVerifyMacRequest) ([]VerifyMacResult, error)
+	AsymmetricDecrypt(ctx context.Context, p Principal, r *AsymmetricDecryptRequest) (*AsymmetricDecryptResult, error)
 
 	Diagnose(ctx context.Context, p Principal) ([]Finding, error)
 	ListReplicas(ctx context.Context, p Principal) ([]*ReplicaInfo, error)
@@ -106,13 +130,34 @@ type KeyList struct {
 // VersionInfo is a key version with what is told beside it.
 type VersionInfo struct {
 	Version
-	Primary bool
+	Algorithm Algorithm // of its key
+	Primary   bool
 	// Unavailable says why the version cannot be used although its state allows it;
 	// empty if it can.
 	Unavailable string
+	// Host is what the host reports of the version's token object; nil in lists, and after
+	// changes.
+	Host *HostReport
 	// Usage is how often the version was used, by action, in order of the actions' names.
 	// It may lack what was done in the last flush interval.
 	Usage []UsageCount
+}
+
+// HostReport is what the host says that the token says, now, of a version's token object
+// and of itself. It is a report and no proof: a host that is compromised can say anything.
+type HostReport struct {
+	// Attributes of the object. Problem says why there are none, if not empty.
+	Attributes ObjectAttributes
+	Usable     bool // the usage attributes are on
+	Problem    string
+
+	Module       string // real path of the PKCS#11 module
+	Library      string // its description and version
+	Label        string // of the token, as are the next four
+	Serial       string
+	Manufacturer string
+	Model        string
+	Firmware     string
 }
 
 // VersionList is a page of versions by number.
@@ -121,8 +166,10 @@ type VersionList struct {
 	NextToken string // empty: the last page
 }
 
-// CreateKeyRequest asks for a key and its first version. Zero Purpose, Algorithm and
-// Profile mean ENCRYPT_DECRYPT, AES_256 and DERIVED.
+// CreateKeyRequest asks for a key and its first version. A zero Purpose is that of the
+// Algorithm, and ENCRYPT_DECRYPT if that is zero, too. A zero Algorithm is the purpose's
+// default (Purpose.DefaultAlgorithm); ASYMMETRIC_DECRYPT has none. Only ENCRYPT_DECRYPT keys
+// have a Profile, by default DERIVED.
 type CreateKeyRequest struct {
 	Name           KeyName
 	Purpose        Purpose
@@ -209,7 +256,7 @@ type StoreReport struct {
 	Revision Revision
 	SealKey  hsm.UID
 	// Rows that were read, verified, sealed, written or restored, by kind: "namespaces",
-	// "keys", "versions", "orphans", "origin", "reservations".
+	// "keys", "versions", "orphans", "import_jobs", "origin", "reservations".
 	Rows map[string]int
 	// Problems are what VerifyStore has found wrong; empty: nothing.
 	Problems []string

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
 )
@@ -44,4 +45,44 @@ func BenchmarkUnwrap(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkSign is a signature with P-256, against what the token alone needs for it.
+func BenchmarkSign(b *testing.B) {
+	w := newKeyWorld(b, func(c *kms.Config) { c.Auditor = noAuditor{} })
+	name := w.createKey("sign", kms.AlgorithmECP256SHA256)
+	uid := w.uid(name.Version(1))
+	digest := make([]byte, 32)
+	if _, err := w.service.Sign(b.Context(), admin, &kms.SignRequest{Key: name, Digest: digest}); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("token", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := w.faults.Sign(b.Context(), uid, hsm.ECDSA, digest); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("service", func(b *testing.B) {
+		b.ReportAllocs()
+		r := &kms.SignRequest{Key: name, Digest: digest}
+		for b.Loop() {
+			if _, err := w.service.Sign(b.Context(), admin, r); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("batch of 1024", func(b *testing.B) {
+		b.ReportAllocs()
+		r := &kms.BatchSignRequest{Parent: name.Namespace(), Key: name, Items: make([]kms.SignItem, 1024)}
+		for i := range r.Items {
+			r.Items[i].Digest = digest
+		}
+		for b.Loop() {
+			if _, err := w.service.BatchSign(b.Context(), admin, r); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -21,11 +21,21 @@ import (
 //	STRICT:  an AES-256-GCM ciphertext by the object itself of SHA-256("keyholt strict" ||
 //	         UID), with "keyholt check value" || UID as its AAD: nonce length (1 byte),
 //	         nonce, ciphertext and tag. One of the version's encryptions.
+//	Pairs:   the public key. That the token's private key belongs to it, a signature or a
+//	         decryption shows (pairtest.go).
+//	MAC:     SHA-256(HMAC(key, "keyholt mac check value" || UID)): the hash, so that no row
+//	         holds a tag that VerifyMac would take for one.
 //
-// Neither depends on the seal key, so rows can be sealed anew while objects are off.
+// None depends on the seal key, so rows can be sealed anew while objects are off.
 
 // newCheckValue makes the check value of a token object that was just made.
-func (s *Service) newCheckValue(ctx context.Context, uid hsm.UID, p Profile) ([]byte, error) {
+func (s *Service) newCheckValue(ctx context.Context, uid hsm.UID, a Algorithm, p Profile) ([]byte, error) {
+	switch {
+	case a.Purpose() == PurposeMAC:
+		return s.macCheck(ctx, uid)
+	case a.Purpose() != PurposeEncryptDecrypt:
+		return s.newPair(ctx, uid, a)
+	}
 	if p == ProfileStrict {
 		probe := strictProbe(uid)
 		items := []hsm.SealItem{{Plaintext: probe[:], AAD: strictProbeAAD(uid)}}
@@ -64,12 +74,28 @@ func (s *Service) maskKey(ctx context.Context, v *versionEntry) (envelope.MaskKe
 	return mask, nil
 }
 
-// checkObject makes sure, once, that the object of a STRICT version is the one that was
-// made for it.
+// checkObject makes sure, once, that the object of a version is the one that was made for
+// it. What DERIVED versions need for that, maskKey asks.
 func (s *Service) checkObject(ctx context.Context, v *versionEntry) error {
 	if _, ok := v.live.cached(); ok {
 		return nil
 	}
+	var err error
+	switch {
+	case v.algorithm.Purpose() == PurposeMAC:
+		err = s.checkMacKey(ctx, v)
+	case v.algorithm.Purpose() != PurposeEncryptDecrypt:
+		err = s.checkPair(ctx, v)
+	default:
+		err = s.checkStrict(ctx, v)
+	}
+	if err == nil {
+		v.live.keep(envelope.MaskKey{})
+	}
+	return err
+}
+
+func (s *Service) checkStrict(ctx context.Context, v *versionEntry) error {
 	if len(v.Check) < 1 || len(v.Check) < 1+int(v.Check[0]) {
 		return s.wrongObject(ctx, v)
 	}
@@ -86,8 +112,26 @@ func (s *Service) checkObject(ctx context.Context, v *versionEntry) error {
 	if subtle.ConstantTimeCompare(items[0].Plaintext, probe[:]) != 1 {
 		return s.wrongObject(ctx, v)
 	}
-	v.live.keep(envelope.MaskKey{})
 	return nil
+}
+
+func (s *Service) checkMacKey(ctx context.Context, v *versionEntry) error {
+	value, err := s.macCheck(ctx, v.UID)
+	if err == nil && subtle.ConstantTimeCompare(value, v.Check) != 1 {
+		err = s.wrongObject(ctx, v)
+	}
+	return err
+}
+
+// macCheck is the check value of a MAC key.
+func (s *Service) macCheck(ctx context.Context, uid hsm.UID) ([]byte, error) {
+	tag, err := s.token.MAC(ctx, uid, append([]byte("keyholt mac check value"), uid[:]...))
+	if err != nil {
+		return nil, tokenError(err, "make a MAC")
+	}
+	defer clear(tag)
+	value := sha256.Sum256(tag)
+	return value[:], nil
 }
 
 // wrongObject marks a version whose object is not the one that was made for it.

@@ -55,7 +55,7 @@ func (s *Service) sealItems(ctx context.Context, c *dataCall) error {
 		return it.sealed
 	})
 	for _, g := range groups {
-		err := s.markUsed(ctx, g.version)
+		err := s.markUsed(ctx, g.version, useSeal)
 		if err == nil {
 			err = s.cipherOf(g.version.profile).seal(ctx, g.version, c.kind, g.items)
 		}
@@ -96,16 +96,16 @@ func (s *Service) explain(v *versionEntry, u use, err error) error {
 	return err
 }
 
-// versionGroup is the items of a call that use one key version.
-type versionGroup struct {
+// versionGroup is the items of a request that use one key version.
+type versionGroup[T any] struct {
 	version *versionEntry
-	items   []*item
+	items   []*T
 }
 
 // groupByVersion gathers items by the version that versionOf names, in order of first
 // appearance; items for which it names none are left out.
-func groupByVersion(items []item, versionOf func(*item) *versionEntry) []versionGroup {
-	var groups []versionGroup
+func groupByVersion[T any](items []T, versionOf func(*T) *versionEntry) []versionGroup[T] {
+	var groups []versionGroup[T]
 	var byVersion map[*versionEntry]int // made with the second group
 	last := -1
 	for i := range items {
@@ -117,9 +117,9 @@ func groupByVersion(items []item, versionOf func(*item) *versionEntry) []version
 			known := false
 			if last, known = byVersion[v]; !known {
 				if len(groups) == 0 {
-					groups = append(groups, versionGroup{v, make([]*item, 0, len(items)-i)})
+					groups = append(groups, versionGroup[T]{v, make([]*T, 0, len(items)-i)})
 				} else {
-					groups = append(groups, versionGroup{version: v})
+					groups = append(groups, versionGroup[T]{version: v})
 				}
 				last = len(groups) - 1
 				if byVersion == nil {

@@ -61,6 +61,56 @@ type item struct {
 	err        error
 }
 
+func (c *dataCall) asked() (Principal, Action, error) { return c.principal, c.action, c.invalid }
+
+func (c *dataCall) size() int { return len(c.items) }
+
+// serve opens the items, if the call opens, and then seals them, if it seals.
+func (c *dataCall) serve(ctx context.Context, s *Service, snapshot *Snapshot) error {
+	r := resolver{service: s, ctx: ctx, snapshot: snapshot, call: c}
+	if c.opens {
+		s.resolve(ctx, &r, r.resolveOpens)
+		if err := s.openItems(ctx, c); err != nil {
+			return err
+		}
+	}
+	if c.seals == sealNever {
+		return nil
+	}
+	s.resolve(ctx, &r, r.resolveSeals)
+	if c.fill != nil {
+		if err := c.fill(ctx); err != nil {
+			return err
+		}
+	}
+	return s.sealItems(ctx, c)
+}
+
+// resolve runs one step of the resolver as a phase.
+func (s *Service) resolve(ctx context.Context, r *resolver, step func()) {
+	var end func()
+	r.ctx, end = s.begin(ctx, PhasePolicy)
+	defer end()
+	step()
+}
+
+func (c *dataCall) confirm(ctx context.Context, s *Service, now *Snapshot) {
+	again := resolver{service: s, ctx: ctx, snapshot: now, call: c}
+	for i := range c.items {
+		it := &c.items[i]
+		if it.err == nil && c.opens {
+			it.err = again.confirm(c.openAction, c.openUse, it.opened, c.openContext(it))
+		}
+		if it.err == nil && it.seals() {
+			err := again.confirm(c.sealAction, useSeal, it.sealed, c.sealContext(it))
+			it.failSeal(c, err)
+		}
+		if it.err != nil {
+			c.discard(it)
+		}
+	}
+}
+
 // seals reports whether new ciphertext is to be made of the item.
 func (it *item) seals() bool { return it.err == nil && it.sealErr == nil && it.sealed != nil }
 
@@ -152,7 +202,7 @@ func (it *item) repeats(before *item) bool {
 // with a context of their own are always told apart.
 func (e *ItemEvent) continues(before *ItemEvent) bool {
 	return e.Context == nil && before.Context == nil && e.Version == before.Version && e.Target == before.Target &&
-		e.target == before.target && sameOutcome(e.Err, before.Err)
+		e.target == before.target && e.Verdict == before.Verdict && sameOutcome(e.Err, before.Err)
 }
 
 func sameOutcome(a, b error) bool {

@@ -40,6 +40,8 @@ func (s *Service) diagnoseToken(ctx context.Context) []Finding {
 		Area: "token", Check: "capacity", Severity: SeverityOK,
 		Detail: fmt.Sprintf("%s, at most %d bytes of blocks a call", counted(info.Sessions, "session"), info.MaxBlockBytes),
 	})
+	findings = append(findings, diagnoseAlgorithms(&info)...)
+	findings = append(findings, diagnoseImports(&info))
 	for _, l := range info.Limitations {
 		findings = append(findings, Finding{Area: "token", Check: l.Name, Severity: SeverityWarning, Detail: l.Detail})
 	}

@@ -17,11 +17,17 @@ var (
 	ErrInvalidRequest = errors.New("invalid request")
 	// ErrLimitExceeded: the request has more items or bytes than the published limit.
 	ErrLimitExceeded = errors.New("limit exceeded")
-	// ErrMalformedCiphertext: the bytes are not a ciphertext of this service.
+	// ErrMalformedCiphertext: the bytes are not a ciphertext of this service, or not one of
+	// the length that the key's modulus gives it.
 	ErrMalformedCiphertext = errors.New("malformed ciphertext")
 	// ErrCiphertextKind: a wrapped data key was given to Decrypt, or encrypted data
 	// to UnwrapDataKeys.
 	ErrCiphertextKind = errors.New("wrong kind of ciphertext")
+	// ErrDigestLength: the digest is not as long as the hash of the key's algorithm makes it.
+	ErrDigestLength = errors.New("wrong length of the digest")
+	// ErrHashMismatch: the digest is of another hash than that of the key's algorithm, or
+	// the algorithm signs messages and takes no digest.
+	ErrHashMismatch = errors.New("digest does not fit the algorithm")
 	// ErrRequestIDReused: the request id belongs to an earlier call with other fields.
 	ErrRequestIDReused = errors.New("request id was used for another request")
 
@@ -43,6 +49,21 @@ var (
 	// ErrKeyExists: a key of that name exists already.
 	ErrKeyExists = errors.New("key exists")
 
+	// ErrImportJobNotFound: the import job does not exist.
+	ErrImportJobNotFound = errors.New("import job not found")
+	// ErrImportJobExists: an import job of that name exists already.
+	ErrImportJobExists = errors.New("import job exists")
+	// ErrImportJobExpired: the time of the import job has passed.
+	ErrImportJobExpired = errors.New("import job has expired")
+	// ErrImportJobUnavailable: the wrapping key of the import job is missing, or is not the
+	// one that was made for it.
+	ErrImportJobUnavailable = errors.New("import job is unavailable")
+	// ErrWrappedKey: a wrapped key does not open with the wrapping key of the import job,
+	// or is not of the key's algorithm. One error for all that may be wrong with it.
+	ErrWrappedKey = errors.New("wrapped key cannot be imported")
+
+	// ErrPurpose: the key's purpose does not allow the operation.
+	ErrPurpose = errors.New("the key is for another purpose")
 	// ErrKeyMismatch: the ciphertext was made by another key than the request names.
 	ErrKeyMismatch = errors.New("ciphertext belongs to another key")
 	// ErrVersionCreating: the version's token object is not confirmed yet.

@@ -2,9 +2,10 @@ package kms
 
 import "context"
 
-// markUsed makes it durable, before the first ciphertext of a version is released, that
-// the version protects something: revoking it then wants the caller's consent.
-func (s *Service) markUsed(ctx context.Context, v *versionEntry) error {
+// markUsed makes it durable, before the first result of a version is released, that the
+// version protects something: revoking it then wants the caller's consent. u is the use
+// that it is put to.
+func (s *Service) markUsed(ctx context.Context, v *versionEntry, u use) error {
 	if v.live.used.Load() {
 		return nil
 	}
@@ -13,7 +14,7 @@ func (s *Service) markUsed(ctx context.Context, v *versionEntry) error {
 		if current == nil {
 			return nil, notAccessible()
 		}
-		if err := now.refuses(current, useSeal); err != nil {
+		if err := now.refuses(current, u); err != nil {
 			return nil, err
 		}
 		if !current.FirstUse.IsZero() {

@@ -76,19 +76,20 @@ func (s *Service) createKey(ctx context.Context, p Principal, r *CreateKeyReques
 func (r *CreateKeyRequest) withDefaults() (*CreateKeyRequest, error) {
 	c := *r
 	if c.Purpose == 0 {
+		c.Purpose = c.Algorithm.Purpose()
+	}
+	if c.Purpose == 0 && c.Algorithm == 0 {
 		c.Purpose = PurposeEncryptDecrypt
 	}
 	if c.Algorithm == 0 {
-		c.Algorithm = AlgorithmAES256
+		c.Algorithm = c.Purpose.DefaultAlgorithm()
 	}
-	if c.Profile == 0 {
+	if c.Purpose == PurposeEncryptDecrypt && c.Profile == 0 {
 		c.Profile = ProfileDerived
 	}
 	return &c, firstError(
 		required("key_id", c.Name.IsZero()),
-		checkChoice("key.purpose", c.Purpose == PurposeEncryptDecrypt),
-		checkChoice("key.algorithm", c.Algorithm == AlgorithmAES256),
-		checkChoice("key.protection_profile", c.Profile == ProfileDerived || c.Profile == ProfileStrict),
+		checkCombination(c.Purpose, c.Algorithm, c.Profile),
 		checkLabels("key.labels", c.Labels),
 		checkRotationPeriod("key.rotation_period", c.RotationPeriod),
 		checkRequestID(c.RequestID),

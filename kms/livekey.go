@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"crypto"
 	"sync"
 	"sync/atomic"
 
@@ -10,8 +11,9 @@ import (
 // liveKey is what the process knows of a version's token object, and is shared by all
 // snapshots in which the version appears. The zero value knows nothing.
 type liveKey struct {
-	used        atomic.Bool            // FirstUse is durable
-	unavailable atomic.Pointer[string] // why the object cannot be used; nil: it can, as far as is known
+	used        atomic.Bool                      // FirstUse is durable
+	unavailable atomic.Pointer[string]           // why the object cannot be used; nil: it can, as far as is known
+	public      atomic.Pointer[crypto.PublicKey] // of pairs: parsed from the row; nil: not yet
 
 	mu      sync.Mutex
 	usable  bool             // the state of the version lets its object be used

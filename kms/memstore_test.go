@@ -24,7 +24,7 @@ type memoryDatabase struct {
 	id       string
 	mu       sync.Mutex
 	head     kms.Head
-	contents map[string]any // by kind and name: *kms.Namespace, *kms.Key, *kms.Version, *kms.Orphan, *kms.Origin
+	contents map[string]any // by kind and name: *kms.Namespace, *kms.Key, *kms.Version, *kms.Orphan, *kms.ImportJob, *kms.Origin
 	removals []removal
 	leases   map[string]*kms.Lease
 	taken    map[hsm.UID]uint64 // encryptions reserved
@@ -88,6 +88,8 @@ func rowID(row any) string {
 		return r.Name.String()
 	case *kms.Orphan:
 		return "orphan " + r.UID.String()
+	case *kms.ImportJob:
+		return r.Name.String()
 	default:
 		return "origin"
 	}
@@ -102,6 +104,8 @@ func rowRevision(row any) *kms.Revision {
 	case *kms.Version:
 		return &r.Revision
 	case *kms.Orphan:
+		return &r.Revision
+	case *kms.ImportJob:
 		return &r.Revision
 	default:
 		return &row.(*kms.Origin).Revision //nolint:errcheck,forcetypeassert // there is no other row
@@ -121,6 +125,7 @@ func (d *memoryDatabase) load() *kms.Contents {
 	delta := d.since(0)
 	return &kms.Contents{
 		Head: d.head, Origin: delta.Origin, Namespaces: delta.Namespaces, Keys: delta.Keys, Versions: delta.Versions, Orphans: delta.Orphans,
+		ImportJobs: delta.ImportJobs,
 	}
 }
 
@@ -140,6 +145,8 @@ func (d *memoryDatabase) since(known kms.Revision) *kms.Delta {
 			delta.Versions = append(delta.Versions, r)
 		case *kms.Orphan:
 			delta.Orphans = append(delta.Orphans, r)
+		case *kms.ImportJob:
+			delta.ImportJobs = append(delta.ImportJobs, r)
 		case *kms.Origin:
 			delta.Origin = r
 		}
@@ -155,6 +162,8 @@ func (d *memoryDatabase) since(known kms.Revision) *kms.Delta {
 			delta.RemovedVersions = append(delta.RemovedVersions, r.Name)
 		case *kms.Orphan:
 			delta.RemovedOrphans = append(delta.RemovedOrphans, r.UID)
+		case *kms.ImportJob:
+			delta.RemovedImportJobs = append(delta.RemovedImportJobs, r.Name)
 		}
 	}
 	return delta
@@ -223,6 +232,9 @@ func rowsOf(c *kms.Change) (put, gone []any) {
 	for _, r := range c.Orphans {
 		put = append(put, r)
 	}
+	for _, r := range c.ImportJobs {
+		put = append(put, r)
+	}
 	for _, r := range c.RemoveKeys {
 		gone = append(gone, r)
 	}
@@ -230,6 +242,9 @@ func rowsOf(c *kms.Change) (put, gone []any) {
 		gone = append(gone, r)
 	}
 	for _, r := range c.RemoveOrphans {
+		gone = append(gone, r)
+	}
+	for _, r := range c.RemoveImportJobs {
 		gone = append(gone, r)
 	}
 	return put, gone
@@ -246,6 +261,9 @@ func copyRow(row any) any {
 		c := *r
 		return &c
 	case *kms.Orphan:
+		c := *r
+		return &c
+	case *kms.ImportJob:
 		c := *r
 		return &c
 	default:

@@ -33,7 +33,8 @@ func (s *Service) begin(ctx context.Context, phase Phase) (context.Context, func
 // Inventory counts what the service manages.
 type Inventory struct {
 	Namespaces  int
-	Keys        map[Profile]int
+	Keys        map[Profile]int // of ENCRYPT_DECRYPT keys
+	Purposes    map[Purpose]int // keys by purpose
 	Versions    map[State]int
 	Unavailable int // versions whose token object is missing or wrong
 }
@@ -43,10 +44,13 @@ type Inventory struct {
 func (s *Service) Inventory() Inventory {
 	now := s.snapshot.Load()
 	inventory := Inventory{
-		Namespaces: now.namespaces.Len(), Keys: make(map[Profile]int), Versions: make(map[State]int),
+		Namespaces: now.namespaces.Len(), Keys: make(map[Profile]int), Purposes: make(map[Purpose]int), Versions: make(map[State]int),
 	}
 	now.keys.Scan(func(_ string, k *keyEntry) bool {
-		inventory.Keys[k.Profile]++
+		inventory.Purposes[k.Purpose]++
+		if k.Profile != 0 {
+			inventory.Keys[k.Profile]++
+		}
 		return true
 	})
 	now.versions.Scan(func(_ string, v *versionEntry) bool {

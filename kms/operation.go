@@ -22,6 +22,11 @@ const (
 	ActionScheduleVersion Action = "ScheduleKeyVersionDestruction"
 	ActionRestoreVersion  Action = "RestoreKeyVersion"
 	ActionDestroyVersion  Action = "DestroyKeyVersion" // by the service itself, when the window has passed
+	ActionCreateImportJob Action = "CreateImportJob"
+	ActionGetImportJob    Action = "GetImportJob"
+	ActionListImportJobs  Action = "ListImportJobs"
+	ActionImportVersion   Action = "ImportKeyVersion"
+	ActionExpireImportJob Action = "ExpireImportJob" // by the service itself, when its time has passed
 	ActionEncrypt         Action = "Encrypt"
 	ActionDecrypt         Action = "Decrypt"
 	ActionBatchEncrypt    Action = "BatchEncrypt"
@@ -33,6 +38,15 @@ const (
 	ActionUnwrapDataKey   Action = "UnwrapDataKeys"
 	ActionRewrapDataKey   Action = "RewrapDataKeys"
 	ActionGenerateRandom  Action = "GenerateRandom"
+	ActionSign            Action = "Sign"
+	ActionBatchSign       Action = "BatchSign"
+	ActionVerify          Action = "Verify"
+	ActionGetPublicKey    Action = "GetPublicKey"
+	ActionGenerateMac     Action = "GenerateMac"
+	ActionBatchMac        Action = "BatchGenerateMac"
+	ActionVerifyMac       Action = "VerifyMac"
+	ActionBatchVerifyMac  Action = "BatchVerifyMac"
+	ActionAsymDecrypt     Action = "AsymmetricDecrypt"
 	ActionDiagnose        Action = "Diagnose"
 	ActionListReplicas    Action = "ListReplicas"
 	ActionVerifyStore     Action = "VerifyStore"
@@ -72,6 +86,11 @@ var actions = map[Action]actionRule{
 	ActionScheduleVersion: {changes: true},
 	ActionRestoreVersion:  {changes: true},
 	ActionDestroyVersion:  {changes: true},
+	ActionCreateImportJob: {changes: true},
+	ActionGetImportJob:    {},
+	ActionListImportJobs:  {},
+	ActionImportVersion:   {changes: true},
+	ActionExpireImportJob: {changes: true},
 	ActionEncrypt:         {},
 	ActionDecrypt:         {},
 	ActionBatchEncrypt:    {},
@@ -83,6 +102,15 @@ var actions = map[Action]actionRule{
 	ActionUnwrapDataKey:   {},
 	ActionRewrapDataKey:   {},
 	ActionGenerateRandom:  {},
+	ActionSign:            {},
+	ActionBatchSign:       {},
+	ActionVerify:          {},
+	ActionGetPublicKey:    {},
+	ActionGenerateMac:     {},
+	ActionBatchMac:        {},
+	ActionVerifyMac:       {},
+	ActionBatchVerifyMac:  {},
+	ActionAsymDecrypt:     {},
 	ActionDiagnose:        {},
 	ActionListReplicas:    {},
 	ActionVerifyStore:     {},

@@ -11,8 +11,8 @@ import (
 	"github.com/keyholt/keyholt/hsm"
 )
 
-// An orphan is a token object with this store's label that no key version names, or whose
-// version is DESTROYED, as after the token was restored from its backup. It may be what a
+// An orphan is a token object with this store's label that no key version or import
+// job names, or whose version is DESTROYED, as after the token was restored from its backup. It may be what a
 // crash left; or what the row was lost of, in a store that was restored or rolled back.
 // So nothing but an operator's request destroys one, after a window, and none is
 // destroyed in a store that was ever put to an older state.
@@ -181,8 +181,11 @@ func (s *Service) isOurs(o *hsm.Object) bool {
 	return strings.HasPrefix(o.Label, "keyholt:"+s.store.ID()+":") && o.UID != s.store.SealKey()
 }
 
-// isOrphan reports whether no version needs the object of that UID.
+// isOrphan reports whether no version and no import job needs the object of that UID.
 func (s *Snapshot) isOrphan(uid hsm.UID) bool {
+	if job, ok := s.wrappingKeys.Get(string(uid[:])); ok && job.State != ImportJobExpired {
+		return false
+	}
 	v := s.versionByUID(uid)
 	return v == nil || v.State == StateDestroyed
 }

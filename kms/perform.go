@@ -95,13 +95,32 @@ func (s *Service) record(ctx context.Context, event *Event) error {
 	return nil
 }
 
-// performData takes a call on items through the choke point. Outcomes are per item;
+// dataRequest is a request on items on its way through the choke point: a dataCall, whose
+// items are ciphertexts and plaintexts, or a keyCall, whose items name the key versions
+// that are to sign, authenticate or decrypt them.
+type dataRequest interface {
+	// asked is who asks for what, and what was found wrong with the request before it
+	// came here.
+	asked() (p Principal, a Action, invalid error)
+	size() int // how many items it has
+	// serve finds the key version of each item in a snapshot, decides whether the caller
+	// may use it and whether its state allows it, and only then calls the token. Outcomes
+	// are per item; the error is for what concerns all.
+	serve(ctx context.Context, s *Service, snapshot *Snapshot) error
+	// confirm decides again under a newer snapshot, and takes back what is no longer allowed.
+	confirm(ctx context.Context, s *Service, now *Snapshot)
+	discardAll() // takes back everything
+	event(at time.Time, err error) *Event
+}
+
+// performData takes a request on items through the choke point. Outcomes are per item;
 // the returned error is for what concerns all of them, and then none is released.
-func (s *Service) performData(ctx context.Context, c *dataCall) error {
+func (s *Service) performData(ctx context.Context, c dataRequest) error {
 	var final finalCheck
-	err := s.admit(c.principal, c.action)
+	principal, action, invalid := c.asked()
+	err := s.admit(principal, action)
 	if err == nil {
-		err = c.invalid
+		err = invalid
 	}
 	if err == nil {
 		err = s.replica.mayServe()
@@ -123,32 +142,17 @@ func (s *Service) performData(ctx context.Context, c *dataCall) error {
 	return err
 }
 
-// serve does the work of a data call: state and authorisation of each item before the
+// serve does the work of a request: state and authorisation of each item before the
 // token is called, and again, if anything has changed meanwhile, before release.
-func (s *Service) serve(ctx context.Context, c *dataCall) (finalCheck, error) {
-	leave, err := s.gate.enter(ctx, len(c.items))
+func (s *Service) serve(ctx context.Context, c dataRequest) (finalCheck, error) {
+	leave, err := s.gate.enter(ctx, c.size())
 	if err != nil {
 		return finalCheck{}, err
 	}
 	defer leave()
 	snapshot := s.snapshot.Load()
-	r := resolver{service: s, ctx: ctx, snapshot: snapshot, call: c}
-	if c.opens {
-		s.resolve(ctx, &r, r.resolveOpens)
-		if err := s.openItems(ctx, c); err != nil {
-			return finalCheck{}, err
-		}
-	}
-	if c.seals != sealNever {
-		s.resolve(ctx, &r, r.resolveSeals)
-		if c.fill != nil {
-			if err := c.fill(ctx); err != nil {
-				return finalCheck{}, err
-			}
-		}
-		if err := s.sealItems(ctx, c); err != nil {
-			return finalCheck{}, err
-		}
+	if err := c.serve(ctx, s, snapshot); err != nil {
+		return finalCheck{}, err
 	}
 	if err := ctx.Err(); err != nil {
 		return finalCheck{}, err
@@ -173,10 +177,10 @@ func (f finalCheck) revision() Revision {
 // checkFinally decides whether what was done under a snapshot may be released: the lease
 // must be valid, and if the metadata is no longer that of the snapshot, everything is
 // decided again.
-func (s *Service) checkFinally(ctx context.Context, c *dataCall, snapshot *Snapshot) (finalCheck, error) {
+func (s *Service) checkFinally(ctx context.Context, c dataRequest, snapshot *Snapshot) (finalCheck, error) {
 	held := s.hold()
 	if held != snapshot {
-		s.confirm(ctx, c, held)
+		c.confirm(ctx, s, held)
 	}
 	at, err := s.replica.mayServeAt()
 	if err != nil {
@@ -184,33 +188,6 @@ func (s *Service) checkFinally(ctx context.Context, c *dataCall, snapshot *Snaps
 		return finalCheck{}, err
 	}
 	return finalCheck{held: held, at: at}, nil
-}
-
-// resolve runs one step of the resolver as a phase.
-func (s *Service) resolve(ctx context.Context, r *resolver, step func()) {
-	var end func()
-	r.ctx, end = s.begin(ctx, PhasePolicy)
-	defer end()
-	step()
-}
-
-// confirm is the final check under a newer snapshot: what is no longer allowed is
-// taken back.
-func (s *Service) confirm(ctx context.Context, c *dataCall, now *Snapshot) {
-	again := resolver{service: s, ctx: ctx, snapshot: now, call: c}
-	for i := range c.items {
-		it := &c.items[i]
-		if it.err == nil && c.opens {
-			it.err = again.confirm(c.openAction, c.openUse, it.opened, c.openContext(it))
-		}
-		if it.err == nil && it.seals() {
-			err := again.confirm(c.sealAction, useSeal, it.sealed, c.sealContext(it))
-			it.failSeal(c, err)
-		}
-		if it.err != nil {
-			c.discard(it)
-		}
-	}
 }
 
 // notAccessible is the one error for what does not exist and what is not allowed.

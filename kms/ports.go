@@ -97,11 +97,22 @@ type ItemEvent struct {
 	Target  VersionName       // that made the new ciphertext of a rewrap; zero: none
 	Context map[string]string // the items' own encryption context; nil: the request's
 	Err     error             // nil: served
+	// Verdict is what the items' verification came to; zero: nothing was verified.
+	Verdict Verdict
 
 	// version and target are what usage is counted of: those of Version, and of Target
 	// if it has made a ciphertext.
 	version, target *versionEntry
 }
+
+// Verdict is what the verification of a signature or MAC came to.
+type Verdict uint8
+
+// The verdicts. The zero value: nothing was verified.
+const (
+	VerdictValid   Verdict = 1
+	VerdictInvalid Verdict = 2
+)
 
 // Finding is one thing that was examined for an operator.
 type Finding struct {

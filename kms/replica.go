@@ -41,6 +41,7 @@ type replica struct {
 	began    time.Time
 	holder   *lease.Holder
 	outdated atomic.Bool // a commit's outcome is unknown
+	doubtful atomic.Bool // the store is not what was read of it before
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -51,6 +52,8 @@ type replica struct {
 	renewed  time.Duration // when the last renewal was sent
 	failing  string        // what went wrong last time, so as to log it once
 	troubled time.Duration // when the lease or the metadata could last not be renewed
+	looking  chan error    // nil, or gets the outcome of the look at the store that is under way
+	looked   error         // outcome of the last look that has ended
 
 	learning learning
 
@@ -159,8 +162,13 @@ func (r *replica) mayServe() error {
 // mayServeAt is mayServe with the reading of the clock on which it decided.
 func (r *replica) mayServeAt() (time.Duration, error) {
 	now := r.config.Clock()
-	if r.alone || r.holder.MayServe(now) {
+	doubtful := r.doubtful.Load()
+	if r.alone || !doubtful && r.holder.MayServe(now) {
 		return now, nil
+	}
+	if doubtful {
+		return now, errorf(ErrStoreWentBack, "the metadata store is not at what this replica has applied, or later, but at an earlier "+
+			"revision or of another history; it serves nothing until the newest state is back, or it is started again")
 	}
 	if errors.Is(r.holder.Refusal(), lease.ErrStoreWentBackwards) {
 		return now, errorf(ErrStoreWentBack, "the metadata store is at an earlier revision than this replica has applied; "+
@@ -239,35 +247,78 @@ func (r *replica) keep(ctx context.Context) {
 // leastRest is the least time between two looks at the store that nobody asked for.
 const leastRest = 10 * time.Millisecond
 
+// interval is how long after the last renewal the next is due.
+func (r *replica) interval() time.Duration { return r.config.Lease / 3 }
+
+// spare is for how long other work may put a renewal off: until it is due, or a sixth of
+// the lease.
+func (r *replica) spare() time.Duration {
+	return max(r.interval()/2, r.interval()-(r.config.Clock()-r.renewed))
+}
+
 // tend does what there is to do for the lease, and returns how long to rest. A renewal
-// that is due comes before all else, since the rest may have to wait for a change.
+// that is due comes before all else, and nothing else takes so long that the next is late.
 func (r *replica) tend(ctx context.Context) time.Duration {
-	bounded, cancel := context.WithTimeout(ctx, r.patience())
-	defer cancel()
-	interval := r.config.Lease / 3
 	var err error
-	if r.config.Clock()-r.renewed >= interval || r.holder.Refusal() != nil {
-		if err = r.renew(bounded, r.acknowledged()); err == nil {
-			err = r.watch(bounded)
+	switch {
+	case r.doubtful.Load():
+		err = r.examine(ctx)
+	case r.config.Clock()-r.renewed >= r.interval() || r.holder.Refusal() != nil:
+		if err = r.renewInTime(ctx, r.acknowledged()); err == nil {
+			err = r.watch(ctx)
 		}
 	}
-	err = firstError(err, r.service.refresh(bounded))
+	err = firstError(err, r.look(ctx))
 	r.service.anchors.ask(r.service.snapshot.Load().head)
+	if r.doubtful.Load() {
+		r.holder.GiveUp()
+	}
 	acknowledged := r.acknowledged()
 	r.holder.CaughtUp(uint64(acknowledged))
-	if acknowledged > r.told {
-		err = firstError(err, r.renew(bounded, acknowledged))
+	if acknowledged > r.told && !r.doubtful.Load() {
+		err = firstError(err, r.renewInTime(ctx, acknowledged))
 	}
 	r.report(ctx, err)
 	if r.holder.Refusal() != nil || err != nil {
 		r.troubled = r.config.Clock()
-		return min(interval, 100*time.Millisecond)
+		return min(r.interval(), 100*time.Millisecond)
 	}
-	rest := max(leastRest, interval-(r.config.Clock()-r.renewed))
+	rest := max(leastRest, r.interval()-(r.config.Clock()-r.renewed))
 	if r.config.Clock()-r.troubled < deafFor {
 		rest = min(rest, deafPoll)
 	}
 	return rest
+}
+
+// look catches up with the store. It waits for that no longer than it can be spared: a
+// change that is being committed here may hang, and what hangs goes on being waited for
+// by a goroutine of its own.
+func (r *replica) look(ctx context.Context) error {
+	spare := time.NewTimer(r.spare())
+	defer spare.Stop()
+	for {
+		looking := r.looking
+		if looking == nil {
+			looking = make(chan error, 1)
+			r.running.Go(func() {
+				bounded, cancel := context.WithTimeout(ctx, r.patience())
+				defer cancel()
+				looking <- r.service.refresh(bounded)
+			})
+		}
+		begunBefore := r.looking != nil
+		r.looking = looking
+		select {
+		case err := <-looking:
+			r.looking, r.looked = nil, err
+			if err != nil || !begunBefore {
+				return err
+			}
+			// It may have read before that happened for which one is to look now.
+		case <-spare.C:
+			return r.looked
+		}
+	}
 }
 
 // When the store answers again, its notifications may not come yet, so changes are looked for.
@@ -275,6 +326,23 @@ const (
 	deafFor  = 3 * time.Second
 	deafPoll = 20 * time.Millisecond
 )
+
+// examine looks at a store that has lost, or never had, changes that this replica has
+// applied. While it is so no lease is gained: the store may be at the revision that the
+// replica has applied and mean other changes by it. If it is not a former primary that has
+// answered, but the store itself that went backwards, that is for good.
+func (r *replica) examine(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.patience())
+	defer cancel()
+	_, head, err := r.service.store.Leases(ctx, true)
+	if err != nil {
+		return err
+	}
+	if err := r.holder.Seen(uint64(head)); err != nil {
+		return errorf(ErrStoreWentBack, "%v", err)
+	}
+	return nil
+}
 
 // report logs what goes wrong when it begins, and when it has ended.
 func (r *replica) report(ctx context.Context, err error) {
@@ -295,6 +363,13 @@ func (r *replica) report(ctx context.Context, err error) {
 	}
 	r.service.log.InfoContext(ctx, "lease and metadata are renewed again",
 		slog.Uint64("revision", uint64(r.service.snapshot.Load().Revision())))
+}
+
+// renewInTime is renew for as long as the renewal can be of use.
+func (r *replica) renewInTime(ctx context.Context, acknowledged Revision) error {
+	bounded, cancel := context.WithTimeout(ctx, r.patience())
+	defer cancel()
+	return r.renew(bounded, acknowledged)
 }
 
 // renew does one transaction for the lease: it joins where there is none, and renews it else.
@@ -334,8 +409,11 @@ func (r *replica) renew(ctx context.Context, acknowledged Revision) error {
 	return nil
 }
 
-// watch looks at the lease rows, and removes those whose lease ended long ago, or was its own.
+// watch looks at the lease rows, and removes those whose lease ended long ago, or was its
+// own. It can be done the next time: a row may be locked by who stands still.
 func (r *replica) watch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.interval()/2)
+	defer cancel()
 	rows, _, err := r.service.store.Leases(ctx, false)
 	if err != nil {
 		return err

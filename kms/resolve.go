@@ -2,6 +2,8 @@ package kms
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms/envelope"
@@ -72,6 +74,9 @@ func (r *resolver) open(it *item) (*versionEntry, error) {
 		!r.allowed(r.call.openAction, version.Name.Key(), r.call.openContext(it)) {
 		return nil, notAccessible()
 	}
+	if err := checkPurpose(r.call.openAction, version.Name.Key(), version.algorithm, PurposeEncryptDecrypt); err != nil {
+		return version, err
+	}
 	if err := r.snapshot.refuses(version, r.call.openUse); err != nil {
 		return version, err
 	}
@@ -127,9 +132,12 @@ func (r *resolver) primary(it *item, name KeyName) (*versionEntry, error) {
 	if key == nil {
 		return nil, keyNotFound(name)
 	}
+	if err := checkPurpose(r.call.sealAction, name, key.Algorithm, PurposeEncryptDecrypt); err != nil {
+		return nil, err
+	}
 	version := key.primary()
 	if version == nil {
-		return nil, errorf(ErrNoEnabledPrimary, "%s has no primary version yet", name)
+		return nil, noPrimaryYet(name)
 	}
 	if err := r.snapshot.refuses(version, useSeal); err != nil {
 		return version, err
@@ -153,37 +161,66 @@ func (r *resolver) allowed(a Action, key KeyName, context map[string]string) boo
 	return r.service.permitted(r.ctx, r.snapshot, r.call.principal, a, key.Namespace(), key, context)
 }
 
-// refuses says why a version cannot be used for u: its state, its token object, or that
-// it is not known how often it was used. Only primary versions seal, so a refusal to
-// seal is the key's lack of a primary.
+// refuses says why a version that was found as its key's primary, or by the ciphertext
+// that names it, cannot be used for u. Only primary versions seal, so a refusal to seal is
+// the key's lack of a primary.
 func (s *Snapshot) refuses(v *versionEntry, u use) error {
-	var why *Error
+	why := s.whyNot(v, u)
+	switch {
+	case why == nil:
+		return nil
+	case u&useSeal != 0:
+		return noEnabledPrimary(v, why)
+	default:
+		return why
+	}
+}
+
+// whyNot says why a version cannot be used for u: its state, its token object, or that it
+// is not known how often it was used; nil: it can.
+func (s *Snapshot) whyNot(v *versionEntry, u use) *Error {
 	switch unavailable := v.live.whyUnavailable(); {
 	case !v.State.allows(u):
-		why = v.stateError()
-	case unavailable != "":
-		why = v.unavailable(unavailable)
+		return v.stateError()
+	case unavailable != "" && u&objectUses != 0:
+		return v.unavailable(unavailable)
 	case u&useSeal != 0 && v.profile == ProfileStrict && v.Epoch != s.epoch():
-		why = v.uncounted()
+		return v.uncounted("the store was restored or rolled back since it was made")
+	case u&useSeal != 0 && v.profile == ProfileStrict && v.Imported:
+		return v.uncounted("it was imported, and may have been used elsewhere")
 	default:
 		return nil
 	}
-	if u&useSeal != 0 {
-		return noEnabledPrimary(v, why)
+}
+
+// checkPurpose refuses an action that keys of an algorithm are not for.
+func checkPurpose(a Action, key KeyName, algorithm Algorithm, wanted ...Purpose) error {
+	if slices.Contains(wanted, algorithm.Purpose()) {
+		return nil
 	}
-	return why
+	names := make([]string, len(wanted))
+	for i, p := range wanted {
+		names[i] = p.String()
+	}
+	return errorf(ErrPurpose, "%s is a key for %s (%s): %s is for keys of %s", key, algorithm.Purpose(), algorithm, a,
+		strings.Join(names, " or ")).
+		with("key", key.String()).with("purpose", algorithm.Purpose().String()).with("algorithm", algorithm.String())
+}
+
+func noPrimaryYet(name KeyName) *Error {
+	return errorf(ErrNoEnabledPrimary, "%s has no primary version yet", name)
 }
 
 func (v *versionEntry) unavailable(why string) *Error {
 	return errorf(ErrVersionUnavailable, "%s is unavailable: %s", v.Name, why).with("key_version", v.Name.String())
 }
 
-// uncounted tells that a STRICT version is from before the store was put to an older
-// state: the encryptions that it has made since then are not all counted, and nonces of
-// 96 random bits allow only so many.
-func (v *versionEntry) uncounted() *Error {
-	return errorf(ErrEncryptionLimit, "the store was restored or rolled back since %s was made, so it is not known how many "+
-		"ciphertexts it has made: rotate the key", v.Name).with("key_version", v.Name.String())
+// uncounted tells that it is not known how many encryptions a STRICT version has made, and
+// nonces of 96 random bits allow only so many: it was imported, or is from before the store
+// was put to an older state.
+func (v *versionEntry) uncounted(why string) *Error {
+	return errorf(ErrEncryptionLimit, "it is not known how many ciphertexts %s has made: %s; rotate the key", v.Name, why).
+		with("key_version", v.Name.String())
 }
 
 // stateError tells the state of a version that forbids what was asked for, with the

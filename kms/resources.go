@@ -71,8 +71,15 @@ type Version struct {
 	FirstUse time.Time
 
 	// Check tells whether the token object with this UID is the one that was made
-	// for the version (see checkvalue.go). Empty while CREATING.
+	// for the version (see checkvalue.go); of a key pair it is the public key, DER of a
+	// PKIX SubjectPublicKeyInfo (RFC 5280). Empty while CREATING.
 	Check []byte
+
+	// Attributes are those of the token object when it was made, as the token reported
+	// them. Zero while CREATING.
+	Attributes ObjectAttributes
+	// Imported tells that the key was made elsewhere and brought in.
+	Imported bool
 
 	// RequestID and RequestDigest are those of the call that made the version: a
 	// call repeated with the same id makes nothing. Empty: the caller gave none.
@@ -82,36 +89,12 @@ type Version struct {
 	Revision Revision // at which it was last changed; 0: not stored yet
 }
 
-// Purpose says what a key is for.
-type Purpose uint8
-
-// The purposes. The zero value is none of them.
-const (
-	PurposeEncryptDecrypt Purpose = 1
-)
-
-// String returns the purpose's name, as ENCRYPT_DECRYPT.
-func (p Purpose) String() string {
-	if p == PurposeEncryptDecrypt {
-		return "ENCRYPT_DECRYPT"
-	}
-	return "PURPOSE_UNSPECIFIED"
-}
-
-// Algorithm of a key.
-type Algorithm uint8
-
-// The algorithms. The zero value is none of them.
-const (
-	AlgorithmAES256 Algorithm = 1
-)
-
-// String returns the algorithm's name, as AES_256.
-func (a Algorithm) String() string {
-	if a == AlgorithmAES256 {
-		return "AES_256"
-	}
-	return "ALGORITHM_UNSPECIFIED"
+// ObjectAttributes are what a token reports of how a key object came to be and is kept.
+type ObjectAttributes struct {
+	hsm.Attributes
+	// Mechanisms are the names of CKA_ALLOWED_MECHANISMS, sorted; nil: the object has no
+	// such list, and allows what its usage attributes do.
+	Mechanisms []string
 }
 
 // Profile is the protection profile of an ENCRYPT_DECRYPT key: what part of the work

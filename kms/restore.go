@@ -95,7 +95,8 @@ func (s *Service) restore(ctx context.Context, p Principal, reason string, backu
 		return nil, 0, err
 	}
 	report := &StoreReport{StoreID: s.store.ID(), Revision: revision, SealKey: backup.SealKey, Rows: map[string]int{
-		"namespaces": len(change.Namespaces), "keys": len(change.Keys), "versions": len(change.Versions), "origin": 1,
+		"namespaces": len(change.Namespaces), "keys": len(change.Keys), "versions": len(change.Versions), "import_jobs": len(change.ImportJobs),
+		"origin": 1,
 	}}
 	ctx, cancel := detached(ctx)
 	defer cancel()
@@ -132,6 +133,13 @@ func (s *Service) restoration(now *Snapshot, p Principal, reason string, backup 
 			change.Keys = append(change.Keys, row)
 		}
 	}
+	for _, j := range backup.ImportJobs {
+		if j.State != ImportJobCreating && now.importJob(j.Name) == nil {
+			row := *j
+			row.Revision = 0
+			change.ImportJobs = append(change.ImportJobs, &row)
+		}
+	}
 	return change
 }
 
@@ -148,7 +156,11 @@ func (s *Service) compareRestored(ctx context.Context) []string {
 	}
 	problems := make(map[string]string)
 	s.snapshot.Load().versions.Scan(func(_ string, v *versionEntry) bool {
-		switch why := s.lookAt(v, byUID[v.UID]); why {
+		why, err := s.lookAt(ctx, v, byUID[v.UID])
+		if err != nil {
+			why = "its token object could not be looked at: " + err.Error()
+		}
+		switch why {
 		case fitting:
 		case stillOn:
 			if s.switchOff(ctx, v) == SwitchFailed {

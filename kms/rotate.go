@@ -2,7 +2,7 @@ package kms
 
 import (
 	"context"
-	"slices"
+	"log/slog"
 )
 
 // RotateKey makes a new version of a key and makes it primary; the older ones keep
@@ -28,6 +28,7 @@ func (s *Service) RotateKey(ctx context.Context, p Principal, r *RotateKeyReques
 		if err != nil {
 			return err
 		}
+		s.switchOffRestricted(ctx, rotated)
 		if rotated.Spread, err = s.spread(ctx, revision); err == nil {
 			result = rotated
 		}
@@ -49,16 +50,10 @@ func (s *Service) rotate(ctx context.Context, p Principal, r *RotateKeyRequest) 
 		return nil, 0, keyNotFound(r.Name)
 	}
 	digest := r.digest()
-	if r.RequestID != "" {
-		for _, v := range key.versions {
-			if v.RequestID != r.RequestID || v.State == StateCreating {
-				continue
-			}
-			if !slices.Equal(v.RequestDigest, digest) {
-				return nil, 0, errorf(ErrRequestIDReused, "request %s was not this rotation of %s", r.RequestID, r.Name)
-			}
-			return s.rotated(now, v, r), now.Revision(), nil
-		}
+	if v, err := key.repeated(r.RequestID, digest); err != nil {
+		return nil, 0, err
+	} else if v != nil {
+		return s.rotated(now, v, r), now.Revision(), nil
 	}
 	if last := key.versions[len(key.versions)-1]; last.State == StateCreating {
 		// What an earlier attempt left and could not clear away.
@@ -94,7 +89,29 @@ func (s *Service) rotated(now *Snapshot, v *versionEntry, r *RotateKeyRequest) *
 	return result
 }
 
-// restrictOlder makes the ENABLED versions of a key REWRAP_ONLY. Their objects stay on.
+// switchOffRestricted switches off the objects of the versions that a rotation has
+// restricted, where nothing is left that could be done with them.
+func (s *Service) switchOffRestricted(ctx context.Context, rotated *RotateKeyResult) {
+	for _, v := range rotated.Restricted {
+		if v.State.usable(rotated.Key.Purpose) {
+			return
+		}
+		unlock, err := s.lockVersion(ctx, v.Name)
+		if err != nil {
+			s.log.WarnContext(ctx, "the token object of a restricted version remains switched on until the next start; "+
+				"the service refuses it all the same",
+				slog.String("key_version", v.Name.String()), slog.Any("error", causeOf(err)))
+			continue
+		}
+		if now := s.snapshot.Load().version(v.Name); now != nil && !now.usable() {
+			s.switchOff(ctx, now)
+		}
+		unlock()
+	}
+}
+
+// restrictOlder makes the ENABLED versions of a key REWRAP_ONLY. Objects of ENCRYPT_DECRYPT
+// versions stay on; of others there is nothing to rewrap: see switchOffRestricted.
 func restrictOlder(key *keyEntry, active *Version, reason string) []*Version {
 	var restricted []*Version
 	for _, older := range key.versions {

@@ -1,6 +1,9 @@
 package kms
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // lookAgain wakes the errands of set times that a change concerns: those whose next look
 // would come too late, or that tell as the next time that of a row which has changed. They
@@ -14,6 +17,15 @@ func (s *Service) lookAgain(old, next *Snapshot, changes ...*Delta) {
 	if s.destruction.concerned(&s.destroyer, old, next, changes, now) {
 		s.destroyer.wake()
 	}
+	if s.jobExpirer.concerned(changes, now) {
+		s.jobExpirer.wake()
+	}
+}
+
+// concerned reports whether an import job was made or changed, or the rest has ended.
+func (e *jobExpirer) concerned(changes []*Delta, now time.Time) bool {
+	_, resting := e.restsUntil(now)
+	return !resting || slices.ContainsFunc(changes, func(d *Delta) bool { return d != nil && len(d.ImportJobs) > 0 })
 }
 
 // concerned reports whether a rotation moves such that the rotator must look again.

@@ -14,10 +14,20 @@ import (
 	"github.com/keyholt/keyholt/kms/envelope"
 )
 
-// The self-test at start shows that token and host together compute what they should,
-// for each protection profile. Where the token lets a session key be imported, it
-// opens a ciphertext with a known answer; elsewhere it checks a version's check value
-// and seals and opens once under it.
+// The self-test at start shows that token and host together compute what they should.
+// What is tested:
+//
+//	ENCRYPT_DECRYPT, each profile: where the token lets a session key be imported, a
+//	ciphertext with a known answer is opened; elsewhere a version's check value is
+//	checked, and something sealed and opened under it.
+//	MAC, each hash: likewise, with the host's own HMAC as the known answer.
+//	Key pairs, each class of algorithms: one enabled version passes the pairwise
+//	consistency test. No pair is made for it: it would be a token object that a crash
+//	leaves behind, and an RSA pair takes seconds. Every pair is tested when it is made, and
+//	when a process first uses it (pairtest.go).
+//
+// A known answer that is wrong keeps the service from starting: the token computes
+// something else. A version whose object is wrong is unavailable, and only that one.
 
 // knownAnswer is a ciphertext that a known key opens.
 type knownAnswer struct {
@@ -49,46 +59,68 @@ var strictAnswer = knownAnswer{
 		"76fc6ece0f4e1768cddf8853bb2d551b",
 }
 
-// testProfiles runs the self-test of each profile that the token supports. A failure
-// keeps the service from starting.
-func (s *Service) testProfiles(ctx context.Context) error {
+// testAlgorithms runs the self-tests of what the token supports. A failure keeps the
+// service from starting.
+func (s *Service) testAlgorithms(ctx context.Context) error {
 	info := s.token.Info()
 	for _, p := range []Profile{ProfileDerived, ProfileStrict} {
-		finding := Finding{Area: "self-test", Check: p.String(), Severity: SeverityOK}
-		switch {
-		case !info.Supports(p.keySpec()):
-			finding.Severity = SeverityWarning
-			finding.Detail = "the token does not support this profile: such keys are refused"
-		case info.SessionKeys:
-			answer, err := s.testKnownAnswer(ctx, p)
-			if err != nil {
-				return &SelfTestError{Profile: p, Test: "known answer", Cause: err}
-			}
-			finding.Detail = "known answer: " + answer.source
-		default:
-			detail, err := s.testRoundTrip(ctx, p)
-			if err != nil {
-				return &SelfTestError{Profile: p, Test: "check value and round trip", Cause: err}
-			}
-			finding.Detail = detail
+		if err := s.testProfile(ctx, &info, p); err != nil {
+			return err
 		}
-		s.selfTest = append(s.selfTest, finding)
-		s.log.InfoContext(ctx, "self-test", slog.String("profile", p.String()), slog.String("detail", finding.Detail))
+	}
+	for _, a := range algorithmsOf(PurposeMAC) {
+		if err := s.testMac(ctx, &info, a); err != nil {
+			return err
+		}
+	}
+	return s.testPairs(ctx, &info)
+}
+
+// passed notes a self-test that found no fault.
+func (s *Service) passed(ctx context.Context, subject, detail string) {
+	s.selfTest = append(s.selfTest, Finding{Area: "self-test", Check: subject, Severity: SeverityOK, Detail: detail})
+	s.log.InfoContext(ctx, "self-test", slog.String("subject", subject), slog.String("detail", detail))
+}
+
+func (s *Service) testProfile(ctx context.Context, info *hsm.Info, p Profile) error {
+	switch {
+	case !info.Supports(p.keySpec()):
+		const detail = "the token does not support this profile: such keys are refused"
+		s.selfTest = append(s.selfTest, Finding{Area: "self-test", Check: p.String(), Severity: SeverityWarning, Detail: detail})
+		s.log.InfoContext(ctx, "self-test", slog.String("subject", p.String()), slog.String("detail", detail))
+	case info.SessionKeys:
+		answer, err := s.testKnownAnswer(ctx, p)
+		if err != nil {
+			return &SelfTestError{Subject: p.String(), Test: testedKnownAnswer, Cause: err}
+		}
+		s.passed(ctx, p.String(), testedKnownAnswer+": "+answer.source)
+	default:
+		detail, err := s.testRoundTrip(ctx, p)
+		if err != nil {
+			return &SelfTestError{Subject: p.String(), Test: testedRoundTrip, Cause: err}
+		}
+		s.passed(ctx, p.String(), detail)
 	}
 	return nil
 }
 
-// SelfTestError is the error of New when a profile's self-test failed: the token
-// computes something else than it should, or, if the cause is a domain error, could not
-// be used at all.
+// SelfTestError is the error of New when a self-test failed: the token computes something
+// else than it should, or, if the cause is a domain error, could not be used at all.
 type SelfTestError struct {
-	Profile Profile
-	Test    string // which one ran: "known answer" or "check value and round trip"
+	Subject string // a protection profile, an algorithm, or a class of algorithms
+	Test    string // which one ran, such as "known answer"
 	Cause   error
 }
 
+// The tests that there are.
+const (
+	testedKnownAnswer = "known answer"
+	testedRoundTrip   = "check value and round trip"
+	testedPair        = "pairwise consistency"
+)
+
 func (e *SelfTestError) Error() string {
-	return fmt.Sprintf("self-test of profile %s (%s): %v", e.Profile, e.Test, e.Cause)
+	return fmt.Sprintf("self-test of %s (%s): %v", e.Subject, e.Test, e.Cause)
 }
 
 // Unwrap returns the cause.
@@ -105,21 +137,29 @@ func (s *Service) testKnownAnswer(ctx context.Context, p Profile) (*knownAnswer,
 	if err != nil {
 		return nil, err
 	}
+	return answer, s.withSessionKey(ctx, p.keySpec(), vector.key, func(uid hsm.UID) error {
+		plaintext, err := open(ctx, uid, vector)
+		if err == nil && !bytes.Equal(plaintext, vector.plain) {
+			err = errWrongAnswer
+		}
+		return err
+	})
+}
+
+// withSessionKey runs a test with a key of a known value, which is gone afterwards.
+func (s *Service) withSessionKey(ctx context.Context, spec hsm.KeySpec, value []byte, test func(hsm.UID) error) error {
 	var uid hsm.UID
 	if _, err := rand.Read(uid[:]); err != nil {
-		return nil, err
+		return err
 	}
-	if err := s.token.ImportSessionKey(ctx, uid, p.keySpec(), vector.key); err != nil {
-		return nil, tokenError(err, "import a session key")
+	if err := s.token.ImportSessionKey(ctx, uid, spec, value); err != nil {
+		return tokenError(err, "import a session key")
 	}
-	plaintext, err := open(ctx, uid, vector)
-	if err == nil && !bytes.Equal(plaintext, vector.plain) {
-		err = errWrongAnswer
-	}
+	err := test(uid)
 	if destroyErr := s.token.DestroyKey(ctx, uid); err == nil && destroyErr != nil {
 		err = tokenError(destroyErr, "destroy a session key")
 	}
-	return answer, err
+	return err
 }
 
 func (s *Service) openDerivedAnswer(ctx context.Context, uid hsm.UID, v *answerBytes) ([]byte, error) {
@@ -155,14 +195,7 @@ func (s *Service) openStrictAnswer(ctx context.Context, uid hsm.UID, v *answerBy
 
 // testRoundTrip checks one enabled version of the profile, and seals and opens under it.
 func (s *Service) testRoundTrip(ctx context.Context, p Profile) (string, error) {
-	var subject *versionEntry
-	now := s.snapshot.Load()
-	now.versions.Scan(func(_ string, v *versionEntry) bool {
-		if v.profile == p && now.refuses(v, useSeal|useOpen) == nil {
-			subject = v
-		}
-		return subject == nil
-	})
+	subject := s.findVersion(useSeal|useOpen, func(v *versionEntry) bool { return v.profile == p })
 	if subject == nil {
 		return "no session key can be imported and no enabled version of the profile exists: nothing was tested", nil
 	}
@@ -188,6 +221,18 @@ func (s *Service) testRoundTrip(ctx context.Context, p Profile) (string, error) 
 		return "", errWrongAnswer
 	}
 	return "check value and round trip under " + subject.Name.String(), nil
+}
+
+// findVersion finds a version that may be used; nil: there is none.
+func (s *Service) findVersion(u use, fits func(*versionEntry) bool) (found *versionEntry) {
+	now := s.snapshot.Load()
+	now.versions.Scan(func(_ string, v *versionEntry) bool {
+		if fits(v) && now.whyNot(v, u) == nil {
+			found = v
+		}
+		return found == nil
+	})
+	return found
 }
 
 type answerBytes struct{ key, nonce, aad, plain, sealed []byte }

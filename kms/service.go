@@ -67,6 +67,8 @@ type Service struct {
 	keyLocks     lockTable[KeyName]     // held while a version of the key is made
 	versionLocks lockTable[VersionName] // held while a version changes state: row and object
 
+	importJobLocks lockTable[ImportJobName] // held while row or wrapping key of a job changes
+
 	gate     *gate
 	scratch  scratch
 	rotator  rotator
@@ -77,6 +79,7 @@ type Service struct {
 	anchors     anchors
 	destruction DestructionLimits
 	destroyer   destroyer
+	jobExpirer  jobExpirer
 	usage       usageCounters
 }
 
@@ -114,6 +117,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	s.rotator.start(s)
 	s.destroyer.start(s)
+	s.jobExpirer.start(s)
 	s.usage.start(s)
 	return s, nil
 }
@@ -149,6 +153,7 @@ func (s *Service) join(ctx context.Context, acceptRollback string) (err error) {
 func (s *Service) Close() {
 	s.rotator.stop()
 	s.destroyer.stop()
+	s.jobExpirer.stop()
 	s.usage.stop()
 	s.replica.stop()
 	s.anchors.stop()
@@ -234,12 +239,16 @@ func (s *Service) refresh(ctx context.Context) error {
 func (s *Service) catchUp(ctx context.Context) error {
 	now := s.snapshot.Load()
 	delta, err := s.store.Changes(ctx, now.Revision())
+	if err == nil && delta.Head.Revision == now.Revision() && delta.Head.Seal != now.head.Seal {
+		err = errorf(ErrStoreWentBack, "the store is at revision %d as this replica is, but of another history", now.Revision())
+	}
 	if err != nil {
+		if errors.Is(err, ErrStoreWentBack) {
+			s.replica.doubtful.Store(true)
+		}
 		return err
 	}
-	if delta.Head.Revision == now.Revision() && delta.Head.Seal != now.head.Seal {
-		return errorf(ErrStoreWentBack, "the store is at revision %d as this replica is, but of another history", now.Revision())
-	}
+	s.replica.doubtful.Store(false)
 	s.replace(now.apply(delta), delta)
 	s.replica.outdated.Store(false)
 	return nil

@@ -20,6 +20,9 @@ type Snapshot struct {
 	versions   *btree.Map[string, *versionEntry] // by the 16 bytes of the UID
 	orphans    *btree.Map[string, *Orphan]       // by the 16 bytes of the UID
 
+	importJobs   *btree.Map[string, *ImportJob] // by jobIndex
+	wrappingKeys *btree.Map[string, *ImportJob] // the same by the 16 bytes of the UID
+
 	// handing counts the results that passed their final check under this snapshot and
 	// are not handed over yet (release.go).
 	handing atomic.Int64
@@ -35,9 +38,16 @@ type keyEntry struct {
 // part is shared by all snapshots.
 type versionEntry struct {
 	*Version
-	profile Profile
-	live    *liveKey
+	algorithm Algorithm // of its key, as is
+	profile   Profile
+	live      *liveKey
 }
+
+// keySpec is what token object the version is.
+func (v *versionEntry) keySpec() hsm.KeySpec { return v.algorithm.KeySpec(v.profile) }
+
+// usable reports whether the state of the version lets its token object be used.
+func (v *versionEntry) usable() bool { return v.State.usable(v.algorithm.Purpose()) }
 
 func newSnapshot() *Snapshot {
 	return &Snapshot{
@@ -45,6 +55,9 @@ func newSnapshot() *Snapshot {
 		keys:       new(btree.Map[string, *keyEntry]),
 		versions:   new(btree.Map[string, *versionEntry]),
 		orphans:    new(btree.Map[string, *Orphan]),
+
+		importJobs:   new(btree.Map[string, *ImportJob]),
+		wrappingKeys: new(btree.Map[string, *ImportJob]),
 	}
 }
 
@@ -65,6 +78,9 @@ func snapshotOf(contents *Contents, old *Snapshot) *Snapshot {
 	for _, o := range contents.Orphans {
 		s.orphans.Set(string(o.UID[:]), o)
 	}
+	for _, j := range contents.ImportJobs {
+		s.putImportJob(j)
+	}
 	return s
 }
 
@@ -80,6 +96,9 @@ func (s *Snapshot) apply(delta *Delta) *Snapshot {
 		keys:       s.keys.Copy(),
 		versions:   s.versions.Copy(),
 		orphans:    s.orphans.Copy(),
+
+		importJobs:   s.importJobs.Copy(),
+		wrappingKeys: s.wrappingKeys.Copy(),
 	}
 	if delta.Origin != nil {
 		next.origin = delta.Origin
@@ -93,6 +112,9 @@ func (s *Snapshot) apply(delta *Delta) *Snapshot {
 	}
 	for _, uid := range delta.RemovedOrphans {
 		next.orphans.Delete(string(uid[:]))
+	}
+	for _, name := range delta.RemovedImportJobs {
+		next.removeImportJob(name)
 	}
 	for _, n := range delta.Namespaces {
 		next.namespaces.Set(n.Name.ID(), n)
@@ -109,6 +131,10 @@ func (s *Snapshot) apply(delta *Delta) *Snapshot {
 	}
 	for _, o := range delta.Orphans {
 		next.orphans.Set(string(o.UID[:]), o)
+	}
+	for _, j := range delta.ImportJobs {
+		next.removeImportJob(j.Name) // removed and made again it has another UID
+		next.putImportJob(j)
 	}
 	return next
 }
@@ -141,6 +167,11 @@ func (c *Change) delta(head Head) *Delta {
 		row.Revision = head.Revision
 		d.Orphans = append(d.Orphans, &row)
 	}
+	for _, j := range c.ImportJobs {
+		row := *j
+		row.Revision = head.Revision
+		d.ImportJobs = append(d.ImportJobs, &row)
+	}
 	for _, k := range c.RemoveKeys {
 		d.RemovedKeys = append(d.RemovedKeys, k.Name)
 	}
@@ -149,6 +180,9 @@ func (c *Change) delta(head Head) *Delta {
 	}
 	for _, o := range c.RemoveOrphans {
 		d.RemovedOrphans = append(d.RemovedOrphans, o.UID)
+	}
+	for _, j := range c.RemoveImportJobs {
+		d.RemovedImportJobs = append(d.RemovedImportJobs, j.Name)
 	}
 	return d
 }
@@ -159,7 +193,7 @@ func (s *Snapshot) putVersion(v *Version, old *Snapshot) {
 	if !ok {
 		return // the store refuses such a row
 	}
-	entry := &versionEntry{Version: v, profile: key.Profile}
+	entry := &versionEntry{Version: v, algorithm: key.Algorithm, profile: key.Profile}
 	if old != nil {
 		if was, ok := old.versions.Get(string(v.UID[:])); ok {
 			entry.live = was.live
@@ -174,7 +208,7 @@ func (s *Snapshot) putVersion(v *Version, old *Snapshot) {
 	if !v.FirstUse.IsZero() {
 		entry.live.used.Store(true)
 	}
-	entry.live.setUsable(v.State.usable())
+	entry.live.setUsable(entry.usable())
 	s.versions.Set(string(v.UID[:]), entry)
 
 	n := int(v.Name.Number())

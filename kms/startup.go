@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ func (s *Service) start(ctx context.Context) error {
 	if err := s.compareObjects(ctx); err != nil {
 		return err
 	}
-	return s.testProfiles(ctx)
+	return s.testAlgorithms(ctx)
 }
 
 // makeDefaultNamespace creates the default namespace in a store that is new.
@@ -66,6 +67,33 @@ func (s *Service) resolveCreations(ctx context.Context) error {
 			return err
 		}
 	}
+	return s.resolveImportJobs(ctx)
+}
+
+// resolveImportJobs does the same for import jobs.
+func (s *Service) resolveImportJobs(ctx context.Context) error {
+	var halfMade []*ImportJob
+	s.snapshot.Load().importJobs.Scan(func(_ string, job *ImportJob) bool {
+		if job.State == ImportJobCreating {
+			halfMade = append(halfMade, job)
+		}
+		return true
+	})
+	for _, job := range halfMade {
+		unlock, free, err := s.tryLockStore(ctx, importJobLock(job.Name))
+		if err != nil {
+			return err
+		}
+		if !free {
+			continue
+		}
+		err = s.abandonImportJob(ctx, job)
+		unlock()
+		if err != nil {
+			return fmt.Errorf("remove the half-made %s: %w", job.Name, err)
+		}
+		s.log.WarnContext(ctx, "resolved an import job whose creation was interrupted", slog.String("import_job", job.Name.String()))
+	}
 	return nil
 }
 
@@ -98,11 +126,15 @@ func (s *Service) compareObjects(ctx context.Context) error {
 	now := s.snapshot.Load()
 	var odd []*versionEntry
 	now.versions.Scan(func(_ string, v *versionEntry) bool {
-		if s.lookAt(v, byUID[v.UID]) != fitting {
+		var why string
+		if why, err = s.lookAt(ctx, v, byUID[v.UID]); why != fitting {
 			odd = append(odd, v)
 		}
-		return true
+		return err == nil
 	})
+	if err != nil {
+		return err
+	}
 	for _, v := range odd {
 		if err := s.compareObject(ctx, v); err != nil {
 			return err
@@ -132,7 +164,11 @@ func (s *Service) compareObject(ctx context.Context, v *versionEntry) error {
 	case !errors.Is(err, hsm.ErrKeyNotFound):
 		return tokenError(err, "look up a key")
 	}
-	switch why := s.lookAt(v, object); why {
+	why, err := s.lookAt(ctx, v, object)
+	if err != nil {
+		return err
+	}
+	switch why {
 	case fitting:
 	case stillOn:
 		s.switchOffAtStart(ctx, v)
@@ -148,23 +184,49 @@ const (
 	stillOn = "its token object is on although it may not be used"
 )
 
-// lookAt says what does not fit between a version and its token object; nil: there is none.
-func (s *Service) lookAt(v *versionEntry, object *hsm.Object) string {
+// lookAt says what does not fit between a version and its token object; nil: there is
+// none. Of a pair it asks the token for the public key.
+func (s *Service) lookAt(ctx context.Context, v *versionEntry, object *hsm.Object) (string, error) {
+	if why := s.lookAtObject(v, object); why != fitting && why != stillOn || object == nil || !v.keySpec().IsPair() ||
+		v.State == StateCreating {
+		return why, nil
+	}
+	der, err := s.token.PublicKey(ctx, v.UID)
 	switch {
-	case v.State == StateCreating, (v.State == StateDestroyed || v.destroying()) && object == nil:
+	case errors.Is(err, hsm.ErrKeyNotFound):
+		return "its public key object is missing from the token", nil
+	case err != nil:
+		return "", tokenError(err, "tell a public key")
+	case !bytes.Equal(der, v.Check):
+		return "the token's public key with its UID is not the one that was made for it", nil
+	default:
+		return s.lookAtObject(v, object), nil
+	}
+}
+
+func (s *Service) lookAtObject(v *versionEntry, object *hsm.Object) string {
+	if v.State == StateCreating || (v.State == StateDestroyed || v.destroying()) && object == nil {
 		return fitting
+	}
+	switch {
 	case v.State == StateDestroyed:
 		return "it is DESTROYED, but the token holds an object of its UID"
 	case object == nil:
 		return "its object is missing from the token"
-	case object.Spec != v.profile.keySpec():
+	case object.Spec != v.keySpec():
 		return "its token object is not of the kind that was made for it"
 	case object.Extractable || !object.Sensitive:
 		return "its token object can be extracted"
-	case v.State.usable() && !object.Usable && s.token.Info().UsageSwitch:
+	}
+	now := attributesOf(object)
+	if weaker := now.weakerThan(&v.Attributes); weaker != "" {
+		return "its token object is weaker than it was made: " + weaker
+	}
+	switch {
+	case v.usable() && !object.Usable && s.token.Info().UsageSwitch:
 		return "its token object was switched off behind the service's back, or the store was put back to a state from before " +
 			"a revocation: enable the version again only if the audit log shows neither"
-	case !v.State.usable() && object.Usable:
+	case !v.usable() && object.Usable:
 		return stillOn
 	default:
 		return fitting

@@ -29,10 +29,14 @@ const (
 type use uint8
 
 const (
-	useSeal   use = 1 << iota // make new ciphertext
-	useOpen                   // get plaintext out
+	useSeal   use = 1 << iota // make new ciphertext, signatures or MACs
+	useOpen                   // get plaintext out; verify a MAC
 	useRewrap                 // make other ciphertext of the plaintext, which stays inside
+	usePublic                 // the public key, which is in the row: show it, verify with it
 )
+
+// objectUses are the uses for which the token is needed, and its object must be on.
+const objectUses = useSeal | useOpen | useRewrap
 
 // stateRule is one row of the table of states: what a version in the state may be
 // used for, which error says so if not, and which actions lead where.
@@ -48,10 +52,10 @@ type stateRule struct {
 var states = map[State]stateRule{
 	StateCreating: {
 		name: "CREATING", refusal: ErrVersionCreating,
-		leavesBy: map[Action][]State{ActionCreateKey: {StateEnabled}, ActionRotateKey: {StateEnabled}},
+		leavesBy: map[Action][]State{ActionCreateKey: {StateEnabled}, ActionRotateKey: {StateEnabled}, ActionImportVersion: {StateEnabled}},
 	},
 	StateEnabled: {
-		name: "ENABLED", uses: useSeal | useOpen | useRewrap,
+		name: "ENABLED", uses: useSeal | useOpen | useRewrap | usePublic,
 		leavesBy: map[Action][]State{
 			ActionRestrictVersion: {StateRewrapOnly},
 			ActionDisableVersion:  {StateDisabled},
@@ -60,7 +64,7 @@ var states = map[State]stateRule{
 		},
 	},
 	StateRewrapOnly: {
-		name: "REWRAP_ONLY", uses: useRewrap, refusal: ErrVersionRewrapOnly,
+		name: "REWRAP_ONLY", uses: useRewrap | usePublic, refusal: ErrVersionRewrapOnly,
 		leavesBy: map[Action][]State{
 			ActionEnableVersion:  {StateEnabled},
 			ActionDisableVersion: {StateDisabled},
@@ -68,7 +72,7 @@ var states = map[State]stateRule{
 		},
 	},
 	StateDisabled: {
-		name: "DISABLED", refusal: ErrVersionDisabled,
+		name: "DISABLED", uses: usePublic, refusal: ErrVersionDisabled,
 		leavesBy: map[Action][]State{
 			ActionEnableVersion:   {StateEnabled},
 			ActionRestrictVersion: {StateRewrapOnly},
@@ -77,11 +81,11 @@ var states = map[State]stateRule{
 		},
 	},
 	StateRevoked: {
-		name: "REVOKED", refusal: ErrVersionRevoked,
+		name: "REVOKED", uses: usePublic, refusal: ErrVersionRevoked,
 		leavesBy: map[Action][]State{ActionScheduleVersion: {StateDestroyScheduled}},
 	},
 	StateDestroyScheduled: {
-		name: "DESTROY_SCHEDULED", refusal: ErrVersionDestroyScheduled,
+		name: "DESTROY_SCHEDULED", uses: usePublic, refusal: ErrVersionDestroyScheduled,
 		leavesBy: map[Action][]State{
 			ActionRestoreVersion: {StateDisabled, StateRevoked}, // which, the row says
 			ActionDestroyVersion: {StateDestroyed},
@@ -98,9 +102,16 @@ func (s State) String() string {
 	return "KEY_VERSION_STATE_UNSPECIFIED"
 }
 
-// usable reports whether a version in the state can be used for anything, and so
-// whether the usage attributes of its token object should be on.
-func (s State) usable() bool { return states[s].uses != 0 }
+// usable reports whether a version in the state, of a key with the purpose, can be used
+// for anything that needs its token object, and so whether the usage attributes of that
+// should be on. Nothing can be rewrapped under a key that is not ENCRYPT_DECRYPT.
+func (s State) usable(p Purpose) bool {
+	needed := objectUses
+	if p != PurposeEncryptDecrypt {
+		needed &^= useRewrap
+	}
+	return states[s].uses&needed != 0
+}
 
 // allows reports whether a version in the state may be used for u.
 func (s State) allows(u use) bool { return states[s].uses&u == u }

@@ -36,8 +36,10 @@ func TestNoPathFromRevokedToAUse(t *testing.T) {
 		}
 	}
 	for at := range reach {
-		if at.state.usable() {
-			t.Errorf("from REVOKED one gets to %s, which can be used", at.state)
+		for _, p := range Purposes() {
+			if at.state.usable(p) {
+				t.Errorf("from REVOKED one gets to %s, which can be used", at.state)
+			}
 		}
 	}
 	if len(reach) != 3 {
@@ -51,13 +53,16 @@ func TestTableOfStates(t *testing.T) {
 	if len(states) != len(allStates) {
 		t.Fatalf("the table has %d states", len(states))
 	}
-	uses := map[State]use{StateEnabled: useSeal | useOpen | useRewrap, StateRewrapOnly: useRewrap}
+	uses := map[State]use{
+		StateEnabled: useSeal | useOpen | useRewrap | usePublic, StateRewrapOnly: useRewrap | usePublic,
+		StateDisabled: usePublic, StateRevoked: usePublic, StateDestroyScheduled: usePublic,
+	}
 	for _, s := range allStates {
 		rule := states[s]
 		if rule.uses != uses[s] {
 			t.Errorf("%s: uses %b", s, rule.uses)
 		}
-		if (rule.refusal == nil) != (rule.uses == useSeal|useOpen|useRewrap) {
+		if (rule.refusal == nil) != (rule.uses == useSeal|useOpen|useRewrap|usePublic) {
 			t.Errorf("%s: refusal %v", s, rule.refusal)
 		}
 		if rule.name == "" || s.String() != rule.name {

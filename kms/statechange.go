@@ -129,7 +129,7 @@ const lockPatience = 500 * time.Millisecond
 // unless the other process dies between object and row.
 func (s *Service) moveUnderLock(ctx context.Context, c *stateCall) (*StateChange, func() (Spread, error), error) {
 	lockCtx, cancel := ctx, func() {}
-	stops := !c.to.usable()
+	stops := !s.leavesUsable(c)
 	if stops {
 		lockCtx, cancel = context.WithTimeout(ctx, lockPatience)
 	}
@@ -151,6 +151,13 @@ func (s *Service) moveUnderLock(ctx context.Context, c *stateCall) (*StateChange
 		return nil, nil, err
 	}
 	return s.moveVersion(ctx, c)
+}
+
+// leavesUsable reports whether a version whose state was changed as asked can still be
+// used for something that needs its token object.
+func (s *Service) leavesUsable(c *stateCall) bool {
+	key := s.snapshot.Load().key(c.name.Key())
+	return key != nil && c.to.usable(key.Purpose)
 }
 
 // prepareMove looks at what a change of the row alone does not see: the token object,
@@ -193,8 +200,8 @@ func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, 
 	var wait func() (Spread, error)
 	var revision Revision
 	var err error
-	if c.to.usable() {
-		if c.action == ActionEnableVersion || !entry.State.usable() {
+	if s.leavesUsable(c) {
+		if c.action == ActionEnableVersion || !entry.usable() {
 			if result.Switch, err = s.switchObject(ctx, entry, true); err != nil {
 				s.switchBackOff(ctx, entry) // the token may have done it and failed to say so
 				return nil, nil, err
@@ -207,7 +214,7 @@ func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, 
 		wait = s.spreadMeanwhile(ctx, revision)
 	} else {
 		if revision, err = s.commit(ctx, change); err != nil {
-			if now := s.snapshot.Load().version(c.name); now != nil && !now.State.usable() {
+			if now := s.snapshot.Load().version(c.name); now != nil && !now.usable() {
 				s.switchOff(ctx, entry) // the row was changed, and only the answer lost
 			}
 			return nil, nil, err
@@ -296,11 +303,20 @@ func (c *stateCall) refusal(entry *versionEntry) error {
 // dataLoss is the error of a change that loses what the version protects.
 func dataLoss(entry *versionEntry, to State) *Error {
 	since := "may have been in use before the store was restored or rolled back"
-	if !entry.FirstUse.IsZero() {
+	switch {
+	case !entry.FirstUse.IsZero():
 		since = "has been in use since " + timeText(entry.FirstUse)
+	case entry.Imported:
+		since = "was imported, and may have been in use elsewhere"
 	}
-	err := errorf(ErrDataLoss, "%s %s: as %s it loses what it still protects; rotate and rewrap first, or accept the loss",
-		entry.Name, since, to).with("key_version", entry.Name.String())
+	loses := "it loses what it still protects; rotate and rewrap first, or accept the loss"
+	switch entry.algorithm.Purpose() {
+	case PurposeAsymmetricSign:
+		loses = "what it has signed is vouched for no longer; rotate and sign again first, or accept the loss"
+	case PurposeMAC:
+		loses = "no MAC that it has made can be verified any more; rotate and make them again first, or accept the loss"
+	}
+	err := errorf(ErrDataLoss, "%s %s: as %s %s", entry.Name, since, to, loses).with("key_version", entry.Name.String())
 	if !entry.FirstUse.IsZero() {
 		err = err.with("first_use_time", timeText(entry.FirstUse))
 	}

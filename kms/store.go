@@ -136,6 +136,7 @@ type Contents struct {
 	Keys       []*Key
 	Versions   []*Version
 	Orphans    []*Orphan
+	ImportJobs []*ImportJob
 }
 
 // Delta is what has changed between two revisions: the rows that are new or different,
@@ -148,10 +149,12 @@ type Delta struct {
 	Keys       []*Key
 	Versions   []*Version
 	Orphans    []*Orphan
+	ImportJobs []*ImportJob
 
-	RemovedKeys     []KeyName
-	RemovedVersions []VersionName
-	RemovedOrphans  []hsm.UID
+	RemovedKeys       []KeyName
+	RemovedVersions   []VersionName
+	RemovedOrphans    []hsm.UID
+	RemovedImportJobs []ImportJobName
 }
 
 // Change is a set of rows to put and to remove in one transaction. It has at most one
@@ -162,12 +165,14 @@ type Change struct {
 	Keys       []*Key
 	Versions   []*Version
 	Orphans    []*Orphan
+	ImportJobs []*ImportJob
 
-	// Each is conditional on the row's Revision, as a put is. Keys and versions are
-	// removed only to undo a creation that did not succeed.
-	RemoveKeys     []*Key
-	RemoveVersions []*Version
-	RemoveOrphans  []*Orphan
+	// Each is conditional on the row's Revision, as a put is. Keys, versions and import
+	// jobs are removed only to undo a creation that did not succeed.
+	RemoveKeys       []*Key
+	RemoveVersions   []*Version
+	RemoveOrphans    []*Orphan
+	RemoveImportJobs []*ImportJob
 }
 
 // Backup is the contents of a backup and where it is from.

@@ -120,6 +120,7 @@ func (s *Service) verifyStore(ctx context.Context) (*StoreReport, error) {
 func (c *Contents) rows() map[string]int {
 	rows := map[string]int{
 		"namespaces": len(c.Namespaces), "keys": len(c.Keys), "versions": len(c.Versions), "orphans": len(c.Orphans),
+		"import_jobs": len(c.ImportJobs),
 	}
 	if c.Origin != nil {
 		rows["origin"] = 1
@@ -193,6 +194,7 @@ func (s *Service) dropSealKey(ctx context.Context, uid hsm.UID, failure error) {
 func (s *Snapshot) rows() map[string]int {
 	rows := map[string]int{
 		"namespaces": s.namespaces.Len(), "keys": s.keys.Len(), "versions": s.versions.Len(), "orphans": s.orphans.Len(),
+		"import_jobs": s.importJobs.Len(),
 	}
 	if s.origin != nil {
 		rows["origin"] = 1

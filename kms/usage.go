@@ -14,36 +14,27 @@ import (
 
 // usedActions are the actions that use key versions, each with its counter.
 var usedActions = [...]Action{
-	ActionBatchDecrypt, ActionBatchEncrypt, ActionDecrypt, ActionEncrypt, ActionGenerateDataKey,
-	ActionReEncryptFrom, ActionReEncryptTo, ActionRewrapDataKey, ActionUnwrapDataKey, ActionWrapDataKey,
+	ActionAsymDecrypt, ActionBatchDecrypt, ActionBatchEncrypt, ActionBatchMac, ActionBatchSign,
+	ActionBatchVerifyMac, ActionDecrypt, ActionEncrypt, ActionGenerateDataKey, ActionGenerateMac,
+	ActionGetPublicKey, ActionReEncryptFrom, ActionReEncryptTo, ActionRewrapDataKey, ActionSign,
+	ActionUnwrapDataKey, ActionVerify, ActionVerifyMac, ActionWrapDataKey,
 }
+
+// usageIndexes are the places of the actions in usedActions.
+var usageIndexes = func() map[Action]int {
+	indexes := make(map[Action]int, len(usedActions))
+	for i, a := range usedActions {
+		indexes[a] = i
+	}
+	return indexes
+}()
 
 // usageIndex is the place of an action in usedActions; -1: it uses no version.
 func usageIndex(a Action) int {
-	switch a {
-	case ActionBatchDecrypt:
-		return 0
-	case ActionBatchEncrypt:
-		return 1
-	case ActionDecrypt:
-		return 2
-	case ActionEncrypt:
-		return 3
-	case ActionGenerateDataKey:
-		return 4
-	case ActionReEncryptFrom:
-		return 5
-	case ActionReEncryptTo:
-		return 6
-	case ActionRewrapDataKey:
-		return 7
-	case ActionUnwrapDataKey:
-		return 8
-	case ActionWrapDataKey:
-		return 9
-	default:
-		return -1
+	if i, ok := usageIndexes[a]; ok {
+		return i
 	}
+	return -1
 }
 
 // targetAction is what the version that makes the new ciphertext is used for, in a

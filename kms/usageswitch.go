@@ -39,7 +39,7 @@ func (s *Service) switchOff(ctx context.Context, v *versionEntry) TokenSwitch {
 func (s *Service) switchBackOff(ctx context.Context, v *versionEntry) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	if now := s.snapshot.Load().version(v.Name); now != nil && now.State.usable() {
+	if now := s.snapshot.Load().version(v.Name); now != nil && now.usable() {
 		return
 	}
 	if _, err := s.switchObject(ctx, v, false); err != nil {

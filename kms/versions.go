@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// GetKeyVersion returns a key version with its usage. Errors: ErrVersionNotFound,
+// GetKeyVersion returns a key version with its usage, and what the host reports of its
+// token object. A token that does not answer is no error: the report says so. Errors: ErrVersionNotFound,
 // ErrStoreUnavailable.
 func (s *Service) GetKeyVersion(ctx context.Context, p Principal, name VersionName) (*VersionInfo, error) {
 	var found *VersionInfo
@@ -21,6 +22,7 @@ func (s *Service) GetKeyVersion(ctx context.Context, p Principal, name VersionNa
 				return versionNotFound(name)
 			}
 			found = s.versionInfo(now, v)
+			found.Host = s.hostReport(ctx, v)
 			return s.addUsage(ctx, found)
 		},
 	})
@@ -70,7 +72,7 @@ func (s *Service) ListKeyVersions(ctx context.Context, p Principal, parent KeyNa
 
 // versionInfo is what callers are told of a version, but for its usage.
 func (s *Service) versionInfo(now *Snapshot, v *versionEntry) *VersionInfo {
-	info := &VersionInfo{Version: *v.Version, Unavailable: v.live.whyUnavailable()}
+	info := &VersionInfo{Version: *v.Version, Algorithm: v.algorithm, Unavailable: v.live.whyUnavailable()}
 	if key := now.key(v.Name.Key()); key != nil {
 		info.Primary = key.Primary == v.Name.Number()
 	}
@@ -117,10 +119,11 @@ func (s *Service) addUsage(ctx context.Context, infos ...*VersionInfo) error {
 	return nil
 }
 
-// protects reports whether a version may protect something. Of one from before the
-// store was put to an older state it is not known: its first use may be forgotten.
+// protects reports whether a version may protect something. Of one that was imported it is
+// not known, and of one from before the store was put to an older state: its first use may
+// be forgotten.
 func (s *Snapshot) protects(v *versionEntry) bool {
-	return !v.FirstUse.IsZero() || v.Epoch != s.epoch()
+	return !v.FirstUse.IsZero() || v.Imported || v.Epoch != s.epoch()
 }
 
 // destroyTime is when the object of a version that is DESTROY_SCHEDULED is destroyed. What

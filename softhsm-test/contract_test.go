@@ -62,6 +62,16 @@ func direct(t testing.TB, token hsm.Token) kmstest.Fixture {
 // overTheWire serves on a loopback port with mutual TLS, and connects as two principals.
 func overTheWire(t testing.TB, token hsm.Token) kmstest.Fixture {
 	t.Helper()
+	connect := serveTLS(t, token)
+	return kmstest.Fixture{
+		Admin: kmstest.Caller{API: connect("admin").API()}, Stranger: kmstest.Caller{API: connect("stranger").API()},
+	}
+}
+
+// serveTLS serves on a loopback port with mutual TLS. What it returns connects as "admin",
+// who may do everything, or as "stranger".
+func serveTLS(t testing.TB, token hsm.Token) (connect func(who string) *client.Client) {
+	t.Helper()
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	ca, err := authn.CreateLocalCA(dir)
@@ -105,7 +115,7 @@ func overTheWire(t testing.TB, token hsm.Token) kmstest.Fixture {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	connect := func(who string) kmstest.Caller {
+	return func(who string) *client.Client {
 		c, err := client.Dial(t.Context(), client.Profile{
 			Address: listener.Addr().String(), CAFile: ca.CertFile(),
 			CertFile: file(who + ".pem"), KeyFile: file(who + "-key.pem"),
@@ -114,9 +124,8 @@ func overTheWire(t testing.TB, token hsm.Token) kmstest.Fixture {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		return kmstest.Caller{API: c.API()}
+		return c
 	}
-	return kmstest.Fixture{Admin: connect("admin"), Stranger: connect("stranger")}
 }
 
 func inMemory(t testing.TB) hsm.Token {

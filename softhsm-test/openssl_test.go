@@ -39,13 +39,19 @@ func newOpenSSL(t *testing.T) *openssl {
 // run runs openssl in the directory and returns what it prints.
 func (o *openssl) run(arguments ...string) []byte {
 	o.Helper()
-	cmd := exec.Command(o.program, arguments...)
+	return o.runProgram(o.program, arguments...)
+}
+
+// runProgram is run for another program.
+func (o *openssl) runProgram(program string, arguments ...string) []byte {
+	o.Helper()
+	cmd := exec.CommandContext(o.Context(), program, arguments...)
 	cmd.Dir = o.dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		o.Fatalf("openssl %s: %v\n%s%s", strings.Join(arguments, " "), err, out, stderr.Bytes())
+		o.Fatalf("%s %s: %v\n%s%s", program, strings.Join(arguments, " "), err, out, stderr.Bytes())
 	}
 	return out
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the system packages that building, testing and the demo need, if they are missing:
 # SoftHSM2 (the token), OpenSC (pkcs11-tool), NSS (a second module to test on), PostgreSQL (whose
-# servers tests start by themselves) and a C compiler (the PKCS#11 shim is cgo).
+# servers tests start by themselves), OpenSSL and OpenSSH's client (which verify what the token
+# has signed) and a C compiler (the PKCS#11 shim is cgo).
 # Silent when nothing is missing; exits non-zero, and says what to install, where it cannot.
 set -euo pipefail
 
@@ -41,12 +42,16 @@ have_postgresql() {
   return 1
 }
 
+have_openssh() { have ssh && have ssh-keygen; }
+
 missing=()
 have_compiler || missing+=(compiler)
 have softhsm2-util || missing+=(softhsm)
 have pkcs11-tool || missing+=(opensc)
 have_nss || missing+=(nss)
 have_postgresql || missing+=(postgresql)
+have openssl || missing+=(openssl)
+have_openssh || missing+=(openssh)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 as_root() {
@@ -83,6 +88,8 @@ with_apt() {
         packages+=(postgresql)
         no_main_cluster
         ;;
+      openssl) packages+=(openssl) ;;
+      openssh) packages+=(openssh-client) ;;
     esac
   done
   echo "deps: installing ${packages[*]}" >&2
@@ -102,6 +109,8 @@ with_brew() {
       opensc) packages+=(opensc) ;;
       nss) packages+=(nss) ;;
       postgresql) packages+=(postgresql@15) ;;
+      openssl) packages+=(openssl@3) ;;
+      openssh) packages+=(openssh) ;;
     esac
   done
   echo "deps: installing ${packages[*]}" >&2
@@ -118,6 +127,8 @@ by_hand() {
       opensc) echo "  - OpenSC (pkcs11-tool must be on PATH)" >&2 ;;
       nss) echo "  - NSS (libsoftokn3)" >&2 ;;
       postgresql) echo "  - the server programs of PostgreSQL 15 or newer (initdb, postgres, pg_ctl, pg_basebackup)" >&2 ;;
+      openssl) echo "  - the openssl program, 3.0 or newer" >&2 ;;
+      openssh) echo "  - OpenSSH's client (ssh and ssh-keygen must be on PATH)" >&2 ;;
     esac
   done
   exit 1
@@ -132,7 +143,8 @@ else
 fi
 
 # A package that installed without giving what it was installed for must not pass unnoticed.
-have_compiler && have softhsm2-util && have pkcs11-tool && have_nss && have_postgresql || {
-  echo "deps: installed, but softhsm2-util, pkcs11-tool, NSS, PostgreSQL or a working C compiler is still not found" >&2
+have_compiler && have softhsm2-util && have pkcs11-tool && have_nss && have_postgresql &&
+  have openssl && have_openssh || {
+  echo "deps: installed, but softhsm2-util, pkcs11-tool, NSS, PostgreSQL, openssl, ssh or a working C compiler is still not found" >&2
   exit 1
 }

@@ -38,6 +38,12 @@ func (a *app) completeVersion(cmd *cobra.Command, args []string, typed string) (
 	return a.versionNames(cmd.Context(), key), cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeValues offers the values of a flag.
+func completeValues(cmd *cobra.Command, flag string, values []string) {
+	// The error is of a flag that is not there, which the tests would notice: it completes nothing.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
 // keyNames is best effort: a shell has no place for errors.
 func (a *app) keyNames(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)

@@ -46,8 +46,8 @@ decryption needs exactly the same.`,
 		if err != nil {
 			return err
 		}
-		if f.out == "" && a.terminal(a.stdout) {
-			return usagef("the result is binary: give --out FILE, or --out - for the terminal all the same")
+		if err := a.refuseTerminal(f.out); err != nil {
+			return err
 		}
 		return a.transfer(ctx, &f, "encrypting", func(dst io.Writer, src io.Reader) error {
 			if f.remote {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -19,58 +20,31 @@ func newKey(a *app) *cobra.Command {
 		newKeyList(a),
 		newKeyUpdate(a),
 		newKeyVersions(a),
+		newKeyDescribe(a),
+		newKeyImport(a),
 	)
 }
 
 func newKeyCreate(a *app) *cobra.Command {
-	var (
-		purpose, algorithm, profile string
-		labels                      []string
-		period                      time.Duration
-	)
+	var f keyFlags
 	cmd := &cobra.Command{
 		Use:   "create KEY",
 		Short: "Create a key and its first version",
 		Example: `  kmsctl key create orders
-  kmsctl key create shop/cards --profile STRICT --rotation-period 720h --label team=payments`,
+  kmsctl key create shop/cards --profile STRICT --rotation-period 720h --label team=payments
+  kmsctl key create releases --algorithm EC_SIGN_P384_SHA384
+  kmsctl key create webhooks --purpose MAC`,
 		Args: between(1, 1),
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&purpose, "purpose", "ENCRYPT_DECRYPT", "what the key is for")
-	flags.StringVar(&algorithm, "algorithm", "AES_256", "algorithm of the key")
-	flags.StringVar(&profile, "profile", "DERIVED",
-		"protection profile: DERIVED (fast, a key per item derived in the HSM) or STRICT (each item inside the HSM)")
-	flags.StringArrayVar(&labels, "label", nil, "label, as KEY=VALUE; may be repeated")
-	flags.DurationVar(&period, "rotation-period", 0, rotationPeriodHelp)
+	f.add(cmd)
 	cmd.RunE = a.connected(func(ctx context.Context, conn *connection, args []string) error {
 		name, err := parseKey(args[0], conn.namespace)
 		if err != nil {
 			return err
 		}
-		key := &kmsv1.Key{}
-		if key.Labels, err = parsePairs("label", labels); err != nil {
+		key, err := f.message()
+		if err != nil {
 			return err
-		}
-		if key.RotationPeriod, err = rotationPeriod(period); err != nil {
-			return err
-		}
-		for _, field := range []struct {
-			flag, value, prefix string
-			names               map[string]int32
-			set                 func(int32)
-		}{
-			{"purpose", purpose, "PURPOSE_", kmsv1.Purpose_value,
-				func(n int32) { key.Purpose = kmsv1.Purpose(n) }},
-			{"algorithm", algorithm, "ALGORITHM_", kmsv1.Algorithm_value,
-				func(n int32) { key.Algorithm = kmsv1.Algorithm(n) }},
-			{"profile", profile, "PROTECTION_PROFILE_", kmsv1.ProtectionProfile_value,
-				func(n int32) { key.ProtectionProfile = kmsv1.ProtectionProfile(n) }},
-		} {
-			n, err := enumValue(field.flag, field.value, field.prefix, field.names)
-			if err != nil {
-				return err
-			}
-			field.set(n)
 		}
 		created, err := conn.Keys().CreateKey(ctx, &kmsv1.CreateKeyRequest{
 			Parent: name.Namespace().String(), KeyId: name.ID(), Key: key,
@@ -96,7 +70,17 @@ func enumValue(flag, value, prefix string, names map[string]int32) (int32, error
 			}
 		}
 	}
-	return 0, usagef("--%s %q: want %s", flag, value, strings.Join(known, " or "))
+	last := len(known) - 1
+	return 0, usagef("--%s %q: want %s or %s", flag, value, strings.Join(known[:last], ", "), known[last])
+}
+
+// names are the texts of values.
+func names[T fmt.Stringer](values []T) []string {
+	texts := make([]string, len(values))
+	for i, value := range values {
+		texts[i] = value.String()
+	}
+	return texts
 }
 
 // rotationPeriodHelp is the help of --rotation-period.

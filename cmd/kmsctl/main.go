@@ -1,5 +1,5 @@
 // Command kmsctl is Keyholt's command line: it manages namespaces, keys and key
-// versions, encrypts and decrypts data, and examines a service. docs/kmsctl.md
+// versions, encrypts, decrypts and signs data, and examines a service. docs/kmsctl.md
 // describes it.
 package main
 
@@ -43,6 +43,7 @@ func newRoot(a *app) *cobra.Command {
 	root := group("kmsctl", "Manage and use the keys of a Keyholt service",
 		newNamespace(a),
 		newKey(a),
+		newImportJob(a),
 		newRotate(a),
 		newEnable(a),
 		newDisable(a),
@@ -52,6 +53,12 @@ func newRoot(a *app) *cobra.Command {
 		newRestore(a),
 		newEncrypt(a),
 		newDecrypt(a),
+		newSign(a),
+		newVerify(a),
+		newMac(a),
+		newPublicKey(a),
+		newCSR(a),
+		newAsymmetricDecrypt(a),
 		newDataKey(a),
 		newRewrap(a),
 		newRandom(a),

@@ -26,8 +26,8 @@ func keyRow(k *kmsv1.Key) []column {
 		{name: "name", value: lastSegment(k.GetName())},
 		{name: "resource", value: k.GetName(), detail: true},
 		{name: "purpose", value: strings.TrimPrefix(k.GetPurpose().String(), "PURPOSE_")},
-		{name: "algorithm", value: strings.TrimPrefix(k.GetAlgorithm().String(), "ALGORITHM_")},
-		{name: "profile", value: strings.TrimPrefix(k.GetProtectionProfile().String(), "PROTECTION_PROFILE_")},
+		{name: "algorithm", value: algorithmText(k.GetAlgorithm())},
+		{name: "profile", value: profileText(k.GetProtectionProfile())},
 		{name: "primary", value: lastSegment(k.GetPrimaryVersion())},
 		{name: "state", value: stateText(k.GetPrimaryState())},
 		{name: "versions", value: strconv.Itoa(int(k.GetVersionCount()))},
@@ -55,6 +55,8 @@ func versionRow(v *kmsv1.KeyVersion) []column {
 		{name: "state", value: state},
 		{name: "unavailable", value: v.GetUnavailableReason(), detail: true},
 		{name: "primary", value: primary},
+		{name: "algorithm", value: algorithmText(v.GetAlgorithm())},
+		{name: "origin", value: originText(v)},
 		{name: "uid", value: v.GetUid()},
 		{name: "created", value: timeText(v.GetCreateTime())},
 		{name: "first use", value: timeText(v.GetFirstUseTime())},
@@ -66,6 +68,7 @@ func versionRow(v *kmsv1.KeyVersion) []column {
 		{name: "changed", value: timeText(v.GetStateTime())},
 		{name: "changed by", value: v.GetStatePrincipal(), detail: true},
 		{name: "reason", value: v.GetStateReason()},
+		{name: "attributes", value: attributesText(v.GetAttributes()), detail: true},
 		{name: "etag", value: v.GetEtag(), detail: true},
 	}
 }
@@ -84,6 +87,14 @@ func lastSegment(name string) string { return name[strings.LastIndex(name, "/")+
 
 func stateText(s kmsv1.KeyVersionState) string {
 	return strings.TrimPrefix(s.String(), "KEY_VERSION_STATE_")
+}
+
+// profileText is empty for keys that have none.
+func profileText(p kmsv1.ProtectionProfile) string {
+	if p == kmsv1.ProtectionProfile_PROTECTION_PROFILE_UNSPECIFIED {
+		return ""
+	}
+	return strings.TrimPrefix(p.String(), "PROTECTION_PROFILE_")
 }
 
 // timeText is RFC 3339 in UTC, to the second; empty for a time that is not set.

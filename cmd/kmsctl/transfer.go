@@ -24,12 +24,18 @@ type dataFlags struct {
 }
 
 func (f *dataFlags) add(cmd *cobra.Command, remote string) {
+	f.addFiles(cmd)
+	flags := cmd.Flags()
+	flags.StringArrayVar(&f.context, "context", nil, "encryption context, as KEY=VALUE; may be repeated")
+	flags.BoolVar(&f.remote, "remote", false, remote)
+}
+
+// addFiles adds the flags of input and output only.
+func (f *dataFlags) addFiles(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.in, "in", "", "input file; default or -: standard input")
 	flags.StringVar(&f.out, "out", "", "output file, which appears when it is complete; default or -: standard output")
-	flags.StringArrayVar(&f.context, "context", nil, "encryption context, as KEY=VALUE; may be repeated")
 	flags.BoolVar(&f.force, "force", false, "replace the output file if it exists")
-	flags.BoolVar(&f.remote, "remote", false, remote)
 }
 
 // binding is what the flags bind the data to.

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 const (
 	defaultBenchDuration = 2 * time.Second
 	maxBenchDuration     = time.Minute
+	maxBenchCallers      = 1024
 )
 
 func hsmBenchCommand() *cobra.Command {
@@ -27,6 +30,8 @@ func hsmBenchCommand() *cobra.Command {
 		flags    configFlags
 		duration time.Duration
 		sessions int
+		only     []string
+		callers  []int
 	)
 	command := &cobra.Command{
 		Use:   "bench --config FILE",
@@ -44,6 +49,9 @@ func hsmBenchCommand() *cobra.Command {
 			if sessions < 0 {
 				return usageError("--sessions: want a positive number")
 			}
+			if err := checkBenched(only, callers); err != nil {
+				return err
+			}
 			c, err := flags.load(cmd)
 			if err != nil {
 				return err
@@ -51,31 +59,56 @@ func hsmBenchCommand() *cobra.Command {
 			if sessions > 0 {
 				c.HSM.Sessions = sessions
 			}
-			return benchToken(cmd.Context(), cmd.OutOrStdout(), c, duration, flags.json)
+			return benchToken(cmd.Context(), cmd.OutOrStdout(), c, flags.json, hsmbench.Config{
+				Duration: duration, Threads: callers, Operations: only,
+			})
 		},
 	}
 	flags.addTo(command)
 	command.Flags().DurationVar(&duration, "duration", defaultBenchDuration, "how long to measure each figure, at most 1m")
 	command.Flags().IntVar(&sessions, "sessions", 0, "how many sessions to open (default: as hsm.sessions in the configuration)")
+	command.Flags().StringSliceVar(&only, "operation", nil, "measure only these `operations`, by the names that are printed")
+	command.Flags().IntSliceVar(&callers, "callers", nil,
+		"how many `callers` at the same time; 0: one for each session (default: 1, 2 and 0)")
 	return command
+}
+
+func checkBenched(only []string, callers []int) error {
+	for _, name := range only {
+		if !slices.Contains(hsmbench.Operations(), name) {
+			return usageError("--operation: %q is none of %s", name, strings.Join(hsmbench.Operations(), ", "))
+		}
+	}
+	if len(callers) > 0 && (slices.Min(callers) < 0 || slices.Max(callers) > maxBenchCallers) {
+		return usageError("--callers: want 0 to %d", maxBenchCallers)
+	}
+	return nil
 }
 
 // benchToken measures until it is done or a signal tells it to stop; then, too, the scratch
 // keys are destroyed.
-func benchToken(ctx context.Context, w io.Writer, c *config, duration time.Duration, asJSON bool) error {
+func benchToken(ctx context.Context, w io.Writer, c *config, asJSON bool, measure hsmbench.Config) error {
 	ctx, stop := untilSignal(ctx)
 	defer stop()
 	ctx, gone := signal.NotifyContext(ctx, syscall.SIGPIPE, syscall.SIGHUP) // the reader, the terminal
 	defer gone()
 	err := withToken(ctx, c, func(token *pkcs11hsm.Token, log *slog.Logger) error {
 		logToken(ctx, log, token)
-		measure := hsmbench.Config{Duration: duration, Threads: hsmbench.DefaultThreads(token.Info().Sessions)}
+		sessions := token.Info().Sessions
+		if len(measure.Threads) == 0 {
+			measure.Threads = hsmbench.DefaultThreads(sessions)
+		}
+		for i, callers := range measure.Threads {
+			if callers == 0 {
+				measure.Threads[i] = sessions
+			}
+		}
 		if asJSON {
 			report, err := hsmbench.Run(ctx, token, measure)
 			if err != nil {
 				return err
 			}
-			return printJSON(w, newBenchOutput(report, duration))
+			return printJSON(w, newBenchOutput(report, measure.Duration))
 		}
 		table := &figureTable{w: w}
 		table.header()

@@ -36,6 +36,14 @@ const (
 	OperationDestroyKey    = "destroy_key"    // hsm.Objects.DestroyKey
 )
 
+// Operations lists them, in the order in which they are measured.
+func Operations() []string {
+	return []string{
+		OperationEncryptBlocks, OperationSeal, OperationOpen, OperationSignP256, OperationSignEd25519,
+		OperationSignRSA2048, OperationMAC, OperationRandom, OperationGenerateKey, OperationDestroyKey,
+	}
+}
+
 // Figure is one measurement: callers that call the token again and again, each on its
 // own, without a pause.
 type Figure struct {

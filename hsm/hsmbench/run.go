@@ -24,6 +24,8 @@ type Config struct {
 	// Threads are the numbers of callers at the same time, each 1 or more. More than the
 	// token has sessions wait for one another.
 	Threads []int
+	// Operations are those that are measured; all that the token has if it is empty.
+	Operations []string
 	// Measured, if not nil, is called with each figure once it is known.
 	Measured func(Figure)
 }
@@ -40,10 +42,16 @@ func DefaultThreads(sessions int) []int {
 // callers. The scratch keys are destroyed when it returns, also after an error or when
 // ctx has ended.
 //
-// Errors: those of [hsm.Token], and ctx's. There is then no report.
+// Errors: those of [hsm.Token], among them hsm.ErrUnsupported for an operation that the token
+// has not, and ctx's. There is then no report.
 func Run(ctx context.Context, token hsm.Token, c Config) (*Report, error) {
 	if c.Duration <= 0 || len(c.Threads) == 0 || slices.Min(c.Threads) < 1 {
 		return nil, fmt.Errorf("%w: want a duration and numbers of callers", hsm.ErrArgument)
+	}
+	for _, name := range c.Operations {
+		if !slices.Contains(Operations(), name) {
+			return nil, fmt.Errorf("%w: no operation is named %q", hsm.ErrArgument, name)
+		}
 	}
 	left, err := leftovers(ctx, token)
 	if err != nil {
@@ -66,8 +74,11 @@ func Run(ctx context.Context, token hsm.Token, c Config) (*Report, error) {
 
 // measureAll measures every operation that the token has.
 func measureAll(ctx context.Context, token hsm.Token, keys *scratch, c Config, add func(Figure)) error {
-	operations, err := prepare(ctx, token, keys)
+	operations, err := prepare(ctx, token, keys, c)
 	if err != nil {
+		return err
+	}
+	if err := c.lacks(operations); err != nil {
 		return err
 	}
 	for _, op := range operations {
@@ -79,11 +90,49 @@ func measureAll(ctx context.Context, token hsm.Token, keys *scratch, c Config, a
 			add(figure(op.name, op.bytes, op.items, callers))
 		}
 	}
-	return keyOperations(ctx, keys, add)
+	return keyOperations(ctx, keys, c, add)
 }
 
-// prepare generates the keys and lists the operations that the token has.
-func prepare(ctx context.Context, token hsm.Token, keys *scratch) ([]operation, error) {
+// wants reports whether one of the operations is to be measured.
+func (c *Config) wants(names ...string) bool {
+	return len(c.Operations) == 0 ||
+		slices.ContainsFunc(names, func(name string) bool { return slices.Contains(c.Operations, name) })
+}
+
+// lacks names an operation that was asked for and cannot be measured.
+func (c *Config) lacks(operations []operation) error {
+	for _, name := range c.Operations {
+		if name == OperationGenerateKey || name == OperationDestroyKey {
+			continue
+		}
+		if !slices.ContainsFunc(operations, func(op operation) bool { return op.name == name }) {
+			return fmt.Errorf("%w: %s", hsm.ErrUnsupported, name)
+		}
+	}
+	return nil
+}
+
+// prepare generates the keys and lists the operations that are wanted and that the token has.
+func prepare(ctx context.Context, token hsm.Token, keys *scratch, c Config) (operations []operation, err error) {
+	for _, group := range []func(context.Context, hsm.Token, *scratch, Config) ([]operation, error){
+		prepareBlocks, prepareGCM, prepareSigning,
+	} {
+		some, err := group(ctx, token, keys, c)
+		if err != nil {
+			return nil, err
+		}
+		operations = append(operations, some...)
+	}
+	if c.wants(OperationRandom) {
+		operations = append(operations, randomNumbers(token))
+	}
+	return operations, nil
+}
+
+func prepareBlocks(ctx context.Context, token hsm.Token, keys *scratch, c Config) (operations []operation, err error) {
+	if !c.wants(OperationEncryptBlocks) {
+		return nil, nil
+	}
 	blocks, err := keys.generate(ctx, hsm.AES256Blocks)
 	if err != nil {
 		return nil, err
@@ -94,31 +143,35 @@ func prepare(ctx context.Context, token hsm.Token, keys *scratch) ([]operation, 
 	if err := token.EncryptBlocks(ctx, blocks, longest, longest); err != nil {
 		return nil, err
 	}
-	info := token.Info()
-	var operations []operation
-	for _, size := range blockSizes(info.MaxBlockBytes) {
+	for _, size := range blockSizes(token.Info().MaxBlockBytes) {
 		operations = append(operations, encryptBlocks(token, blocks, size))
 	}
-	if info.Supports(hsm.AES256GCM) {
-		gcm, err := keys.generate(ctx, hsm.AES256GCM)
-		if err != nil {
-			return nil, err
-		}
-		for _, batch := range gcmBatches {
-			operations = append(operations, seal(token, gcm, batch), open(token, gcm, batch))
-		}
+	return operations, nil
+}
+
+func prepareGCM(ctx context.Context, token hsm.Token, keys *scratch, c Config) (operations []operation, err error) {
+	info := token.Info()
+	if !info.Supports(hsm.AES256GCM) || !c.wants(OperationSeal, OperationOpen) {
+		return nil, nil
 	}
-	signing, err := prepareSigning(ctx, token, keys)
+	gcm, err := keys.generate(ctx, hsm.AES256GCM)
 	if err != nil {
 		return nil, err
 	}
-	return append(append(operations, signing...), randomNumbers(token)), nil
+	for _, batch := range gcmBatches {
+		if c.wants(OperationSeal) {
+			operations = append(operations, seal(token, gcm, batch))
+		}
+		if c.wants(OperationOpen) {
+			operations = append(operations, open(token, gcm, batch))
+		}
+	}
+	return operations, nil
 }
 
 // prepareSigning generates the keys for signatures and tags that the token can make.
-func prepareSigning(ctx context.Context, token hsm.Token, keys *scratch) ([]operation, error) {
+func prepareSigning(ctx context.Context, token hsm.Token, keys *scratch, c Config) (operations []operation, err error) {
 	info := token.Info()
-	var operations []operation
 	for _, signing := range []struct {
 		name   string
 		spec   hsm.KeySpec
@@ -128,7 +181,7 @@ func prepareSigning(ctx context.Context, token hsm.Token, keys *scratch) ([]oper
 		{OperationSignEd25519, hsm.Ed25519, hsm.PureEd25519},
 		{OperationSignRSA2048, hsm.RSA2048Sign, hsm.PKCS1SHA256},
 	} {
-		if !info.Signs(signing.spec, signing.scheme) {
+		if !info.Signs(signing.spec, signing.scheme) || !c.wants(signing.name) {
 			continue
 		}
 		key, err := keys.generate(ctx, signing.spec)
@@ -137,7 +190,7 @@ func prepareSigning(ctx context.Context, token hsm.Token, keys *scratch) ([]oper
 		}
 		operations = append(operations, sign(token, key, signing.name, signing.scheme))
 	}
-	if info.Supports(hsm.HMACSHA256) {
+	if info.Supports(hsm.HMACSHA256) && c.wants(OperationMAC) {
 		key, err := keys.generate(ctx, hsm.HMACSHA256)
 		if err != nil {
 			return nil, err
@@ -148,7 +201,10 @@ func prepareSigning(ctx context.Context, token hsm.Token, keys *scratch) ([]oper
 }
 
 // keyOperations generates keys, one after another, and destroys them.
-func keyOperations(ctx context.Context, keys *scratch, add func(Figure)) error {
+func keyOperations(ctx context.Context, keys *scratch, c Config, add func(Figure)) error {
+	if !c.wants(OperationGenerateKey, OperationDestroyKey) {
+		return nil
+	}
 	for _, op := range []struct {
 		name string
 		call call
@@ -159,13 +215,15 @@ func keyOperations(ctx context.Context, keys *scratch, add func(Figure)) error {
 		}},
 		{OperationDestroyKey, keys.destroyLast},
 	} {
-		c := newCaller()
+		one := newCaller()
 		for range generatedKeys {
-			if err := c.once(ctx, op.call); err != nil {
+			if err := one.once(ctx, op.call); err != nil {
 				return fmt.Errorf("%s: %w", op.name, err)
 			}
 		}
-		add(figure(op.name, 0, 1, []*caller{c}))
+		if c.wants(op.name) {
+			add(figure(op.name, 0, 1, []*caller{one}))
+		}
 	}
 	return nil
 }

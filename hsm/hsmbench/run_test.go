@@ -72,6 +72,45 @@ func objects(t *testing.T, memory *hsmtest.Memory) []hsm.Object {
 	return keys
 }
 
+// TestOperations: only what is asked for is measured, and only keys for that are made.
+func TestOperations(t *testing.T) {
+	memory := hsmtest.NewMemory(hsmtest.MemoryConfig{})
+	token := memory.Open()
+	defer token.Close()
+	for _, name := range hsmbench.Operations() {
+		config := brief
+		config.Operations = []string{name}
+		report, err := hsmbench.Run(t.Context(), token, config)
+		if err != nil || len(report.Figures) == 0 {
+			t.Errorf("%s: %d figures, %v", name, len(report.Figures), err)
+			continue
+		}
+		for _, f := range report.Figures {
+			checkFigure(t, f)
+			if f.Operation != name {
+				t.Errorf("%s was measured, not only %s", f.Operation, name)
+			}
+		}
+	}
+	if left := objects(t, memory); len(left) != 0 {
+		t.Errorf("%d keys are left", len(left))
+	}
+}
+
+func TestOperationsThatAreNone(t *testing.T) {
+	token := hsmtest.NewMemory(hsmtest.MemoryConfig{Specs: []hsm.KeySpec{hsm.AES256Blocks}}).Open()
+	defer token.Close()
+	for name, want := range map[string]error{
+		"sign": hsm.ErrArgument, "": hsm.ErrArgument, hsmbench.OperationSignP256: hsm.ErrUnsupported,
+	} {
+		config := brief
+		config.Operations = []string{hsmbench.OperationRandom, name}
+		if report, err := hsmbench.Run(t.Context(), token, config); report != nil || !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", name, err, want)
+		}
+	}
+}
+
 func TestRun(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -30,9 +30,10 @@
 //	  target     string    key version that made the new ciphertext
 //	  context    object    the items' own encryption context; left out if it is the request's
 //	  outcome  * string    "OK", or a reason constant
+//	  valid      boolean   whether the signature or MAC was good, of items that asked for that
 //
-// A record never holds plaintext, key material or additional authenticated data: an
-// event has none.
+// A record never holds plaintext, what was signed or authenticated, key material or
+// additional authenticated data: an event has none.
 //
 // A run is one opening of the log. Its numbers are 1, 2, 3, ... in the order of the
 // lines and go on over a change of files; so a line that is missing in the middle shows. (Who

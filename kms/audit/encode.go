@@ -96,6 +96,12 @@ func (e *encoder) items(items []kms.ItemEvent) {
 			e.context(item.Context)
 		}
 		e.member("outcome", e.outcome(item.Err))
+		switch item.Verdict {
+		case kms.VerdictValid:
+			e.line = append(e.line, `,"valid":true`...)
+		case kms.VerdictInvalid:
+			e.line = append(e.line, `,"valid":false`...)
+		}
 		e.line = append(e.line, '}')
 	}
 	e.line = append(e.line, ']')

@@ -35,7 +35,12 @@ func TestGolden(t *testing.T) {
 	changed.Spread = &kms.Spread{Revision: 43, Acknowledged: []string{"a:1", "b\":2"}, Expired: []string{"c:3"}, Took: 1520 * time.Millisecond}
 	alone := controlEvent("")
 	alone.Spread = &kms.Spread{Revision: 44}
-	events := []*kms.Event{dataEvent(t), rewrap, refused, checked, changed, alone, {Action: kms.ActionDiagnose, Principal: kms.Principal{Method: kms.MethodSystem}}, {}}
+	verified := dataEvent(t)
+	verified.Action, verified.Context = kms.ActionVerify, nil
+	verified.Items = []kms.ItemEvent{
+		{Count: 1, Version: source, Verdict: kms.VerdictValid}, {Count: 3, Version: source, Verdict: kms.VerdictInvalid},
+	}
+	events := []*kms.Event{verified, dataEvent(t), rewrap, refused, checked, changed, alone, {Action: kms.ActionDiagnose, Principal: kms.Principal{Method: kms.MethodSystem}}, {}}
 
 	var got strings.Builder
 	for _, event := range events {

@@ -93,6 +93,48 @@ func (a api) RewrapDataKeys(ctx context.Context, _ kms.Principal, r *kms.RewrapD
 		wire.DecodeRewrapDataKeysResponse, len(r.Items))
 }
 
+func (a api) Sign(ctx context.Context, _ kms.Principal, r *kms.SignRequest) (*kms.SignResult, error) {
+	return call(ctx, a.c.crypto.Sign, wire.EncodeSignRequest(r), wire.DecodeSignResponse)
+}
+
+func (a api) BatchSign(ctx context.Context, _ kms.Principal, r *kms.BatchSignRequest) ([]kms.SignResult, error) {
+	return callBatch(ctx, a.c.crypto.BatchSign, wire.EncodeBatchSignRequest(r), wire.DecodeBatchSignResponse, len(r.Items))
+}
+
+func (a api) Verify(ctx context.Context, _ kms.Principal, r *kms.VerifyRequest) (*kms.VerifyResult, error) {
+	return call(ctx, a.c.crypto.Verify, wire.EncodeVerifyRequest(r), wire.DecodeVerifyResponse)
+}
+
+func (a api) GetPublicKey(ctx context.Context, _ kms.Principal, r *kms.GetPublicKeyRequest) (*kms.PublicKey, error) {
+	return call(ctx, a.c.crypto.GetPublicKey, wire.EncodeGetPublicKeyRequest(r), wire.DecodeGetPublicKeyResponse)
+}
+
+func (a api) AsymmetricDecrypt(ctx context.Context, _ kms.Principal, r *kms.AsymmetricDecryptRequest,
+) (*kms.AsymmetricDecryptResult, error) {
+	return call(ctx, a.c.crypto.AsymmetricDecrypt, wire.EncodeAsymmetricDecryptRequest(r),
+		wire.DecodeAsymmetricDecryptResponse)
+}
+
+func (a api) GenerateMac(ctx context.Context, _ kms.Principal, r *kms.GenerateMacRequest) (*kms.MacResult, error) {
+	return call(ctx, a.c.crypto.GenerateMac, wire.EncodeGenerateMacRequest(r), wire.DecodeGenerateMacResponse)
+}
+
+func (a api) BatchGenerateMac(ctx context.Context, _ kms.Principal, r *kms.BatchGenerateMacRequest,
+) ([]kms.MacResult, error) {
+	return callBatch(ctx, a.c.crypto.BatchGenerateMac, wire.EncodeBatchGenerateMacRequest(r),
+		wire.DecodeBatchGenerateMacResponse, len(r.Items))
+}
+
+func (a api) VerifyMac(ctx context.Context, _ kms.Principal, r *kms.VerifyMacRequest) (*kms.VerifyMacResult, error) {
+	return call(ctx, a.c.crypto.VerifyMac, wire.EncodeVerifyMacRequest(r), wire.DecodeVerifyMacResponse)
+}
+
+func (a api) BatchVerifyMac(ctx context.Context, _ kms.Principal, r *kms.BatchVerifyMacRequest,
+) ([]kms.VerifyMacResult, error) {
+	return callBatch(ctx, a.c.crypto.BatchVerifyMac, wire.EncodeBatchVerifyMacRequest(r),
+		wire.DecodeBatchVerifyMacResponse, len(r.Items))
+}
+
 func (a api) GenerateRandom(ctx context.Context, _ kms.Principal, size int) (kms.Secret, error) {
 	response, err := a.c.crypto.GenerateRandom(ctx, wire.EncodeGenerateRandomRequest(size))
 	if err != nil {

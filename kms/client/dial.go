@@ -37,6 +37,7 @@ type Client struct {
 	profile Profile
 	keys    kmsv1.KeyServiceClient
 	crypto  kmsv1.CryptoServiceClient
+	imports kmsv1.ImportServiceClient
 	system  kmsv1.SystemServiceClient
 	queues  *queues
 	caches  keyCaches
@@ -115,6 +116,7 @@ func Dial(ctx context.Context, p Profile, opts ...Option) (*Client, error) {
 		profile: p,
 		keys:    kmsv1.NewKeyServiceClient(conn),
 		crypto:  kmsv1.NewCryptoServiceClient(conn),
+		imports: kmsv1.NewImportServiceClient(conn),
 		system:  kmsv1.NewSystemServiceClient(conn),
 	}
 	lifetime, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -127,6 +129,9 @@ func (c *Client) Keys() kmsv1.KeyServiceClient { return c.keys }
 
 // Crypto is the generated stub of the crypto service.
 func (c *Client) Crypto() kmsv1.CryptoServiceClient { return c.crypto }
+
+// Imports is the generated stub of the import service.
+func (c *Client) Imports() kmsv1.ImportServiceClient { return c.imports }
 
 // System is the generated stub of the system service.
 func (c *Client) System() kmsv1.SystemServiceClient { return c.system }

@@ -8,10 +8,13 @@
 //     data keys and never the data;
 //   - takes, wraps and unwraps data keys itself ([DataKeys.Generate], [DataKeys.Wrap],
 //     [DataKeys.Unwrap]), at the speed of batches: concurrent callers share RPCs;
+//   - signs and decrypts with private keys that stay in the HSM ([Client.Signer],
+//     [Client.Decrypter]), through crypto.Signer and crypto.Decrypter;
 //   - makes any other call, in domain terms ([Client.API]) or with the generated gRPC stubs
 //     ([Client.Keys], [Client.Crypto], [Client.System]).
 //
-// Package tinkaead makes a key an AEAD of Tink.
+// Package tinkaead makes a key an AEAD of Tink, packages sshsigner and josesigner make one a
+// signer of SSH and of JSON Web Tokens.
 //
 // Plaintext data keys that this package holds for a moment are overwritten after use.
 // Copies in the buffers of gRPC and TLS, and the key schedules that Go's AES keeps on the

@@ -18,7 +18,8 @@ import (
 )
 
 // withService runs an example against a whole service in this process, on a token in
-// memory, which has the keys "orders" and "backups" in the namespace "default".
+// memory, which has the keys "orders" and "backups" in the namespace "default", the signing
+// key "documents" and the key "inbox", whose public key encrypts.
 func withService(example func(ctx context.Context, p client.Profile) error) error {
 	dir, err := os.MkdirTemp("", "kh")
 	if err != nil {
@@ -59,7 +60,10 @@ func withService(example func(ctx context.Context, p client.Profile) error) erro
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, socket) }()
-	err = createKeys(ctx, profile, "orders", "backups")
+	err = createKeys(ctx, profile, map[string]kms.Algorithm{
+		"orders": kms.AlgorithmAES256, "backups": kms.AlgorithmAES256,
+		"documents": kms.AlgorithmECP256SHA256, "inbox": kms.AlgorithmRSA2048OAEPSHA256,
+	})
 	if err == nil {
 		err = example(ctx, profile)
 	}
@@ -67,18 +71,18 @@ func withService(example func(ctx context.Context, p client.Profile) error) erro
 	return errors.Join(err, <-served)
 }
 
-func createKeys(ctx context.Context, p client.Profile, ids ...string) error {
+func createKeys(ctx context.Context, p client.Profile, keys map[string]kms.Algorithm) error {
 	c, err := client.Dial(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	for _, id := range ids {
+	for id, algorithm := range keys {
 		key, err := kms.NewKeyName(p.DefaultNamespace(), id)
 		if err != nil {
 			return err
 		}
-		if _, err := c.API().CreateKey(ctx, kms.Principal{}, &kms.CreateKeyRequest{Name: key}); err != nil {
+		if _, err := c.API().CreateKey(ctx, kms.Principal{}, &kms.CreateKeyRequest{Name: key, Algorithm: algorithm}); err != nil {
 			return err
 		}
 	}

@@ -14,8 +14,9 @@ import (
 
 // retryConfig is the methodConfig of gRPC's service config: which methods may be
 // repeated when the service was unavailable. All those are in it that leave the same
-// behind when they are carried out twice. CreateKey and RotateKey are, because
-// withRequestID gives each a request id. CreateNamespace and UpdateKey are not: of a
+// behind when they are carried out twice; of Sign the worst is a second signature of the
+// same, which nobody has. CreateKey, RotateKey, CreateImportJob and
+// ImportKeyVersion are, because withRequestID gives each a request id. CreateNamespace and UpdateKey are not: of a
 // call that was carried out and whose answer was lost, the repetition would report
 // that the namespace exists, or that the etag has changed. ResealStore is not either: it
 // would make another seal key; nor are the streams, whose bytes are gone.
@@ -44,7 +45,20 @@ func retryConfig() string {
 		kmsv1.CryptoService_WrapDataKeys_FullMethodName,
 		kmsv1.CryptoService_UnwrapDataKeys_FullMethodName,
 		kmsv1.CryptoService_RewrapDataKeys_FullMethodName,
+		kmsv1.CryptoService_Sign_FullMethodName,
+		kmsv1.CryptoService_BatchSign_FullMethodName,
+		kmsv1.CryptoService_Verify_FullMethodName,
+		kmsv1.CryptoService_GetPublicKey_FullMethodName,
+		kmsv1.CryptoService_AsymmetricDecrypt_FullMethodName,
+		kmsv1.CryptoService_GenerateMac_FullMethodName,
+		kmsv1.CryptoService_BatchGenerateMac_FullMethodName,
+		kmsv1.CryptoService_VerifyMac_FullMethodName,
+		kmsv1.CryptoService_BatchVerifyMac_FullMethodName,
 		kmsv1.CryptoService_GenerateRandom_FullMethodName,
+		kmsv1.ImportService_CreateImportJob_FullMethodName,
+		kmsv1.ImportService_GetImportJob_FullMethodName,
+		kmsv1.ImportService_ListImportJobs_FullMethodName,
+		kmsv1.ImportService_ImportKeyVersion_FullMethodName,
 		kmsv1.SystemService_Diagnose_FullMethodName,
 		kmsv1.SystemService_WhoAmI_FullMethodName,
 		kmsv1.SystemService_ListReplicas_FullMethodName,
@@ -76,7 +90,7 @@ func withDeadline(timeout time.Duration) grpc.UnaryClientInterceptor {
 	}
 }
 
-// withRequestID gives a call that makes a key version a request id if the caller has
+// withRequestID gives a call that makes a key version or an import job a request id if the caller has
 // not: gRPC repeats a call below the interceptors, so all attempts carry the same, and
 // the service makes nothing twice. The caller's message is not changed.
 func withRequestID(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
@@ -90,6 +104,18 @@ func withRequestID(ctx context.Context, method string, req, reply any, conn *grp
 			req = r
 		}
 	case *kmsv1.RotateKeyRequest:
+		if r.GetRequestId() == "" {
+			r = proto.CloneOf(r)
+			r.RequestId = uuid.NewString()
+			req = r
+		}
+	case *kmsv1.CreateImportJobRequest:
+		if r.GetRequestId() == "" {
+			r = proto.CloneOf(r)
+			r.RequestId = uuid.NewString()
+			req = r
+		}
+	case *kmsv1.ImportKeyVersionRequest:
 		if r.GetRequestId() == "" {
 			r = proto.CloneOf(r)
 			r.RequestId = uuid.NewString()

@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"google.golang.org/grpc"
@@ -13,8 +14,27 @@ import (
 // took. Never what was in it: the middleware's payload events stay off.
 
 func logUnary(logger *slog.Logger) grpc.UnaryServerInterceptor {
-	return logging.UnaryServerInterceptor(lines(logger), logOptions()...)
+	logged := logging.UnaryServerInterceptor(lines(logger), logOptions()...)
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if logger.Enabled(ctx, slog.LevelDebug) {
+			return logged(ctx, req, info, handler)
+		}
+		// Nobody reads the line about a success, and to make it takes a fifth of the time that
+		// the server itself needs for a small request.
+		began := time.Now()
+		ctx = logging.InjectFields(ctx, nil) // which statusUnary adds to
+		resp, err := handler(ctx, req)
+		if err == nil {
+			return resp, nil
+		}
+		return logged(context.WithValue(ctx, beganKey{}, began), req, info,
+			func(context.Context, any) (any, error) { return resp, err })
+	}
 }
+
+// beganKey is the context's key of the time at which a request began that has ended before
+// its line is made.
+type beganKey struct{}
 
 func logStream(logger *slog.Logger) grpc.StreamServerInterceptor {
 	return logging.StreamServerInterceptor(lines(logger), logOptions()...)
@@ -26,11 +46,14 @@ func logOptions() []logging.Option {
 		logging.WithLevels(level),
 		logging.WithDurationField(logging.DurationToDurationField),
 		logging.WithFieldsFromContext(func(ctx context.Context) logging.Fields {
-			p, err := principal(ctx)
-			if err != nil {
-				return nil
+			var fields logging.Fields
+			if began, ok := ctx.Value(beganKey{}).(time.Time); ok {
+				fields = logging.Fields{"grpc.start_time", began.Format(time.RFC3339), "grpc.duration", time.Since(began).String()}
 			}
-			return logging.Fields{"principal", p.Name}
+			if p, err := principal(ctx); err == nil {
+				fields = append(fields, "principal", p.Name)
+			}
+			return fields
 		}),
 	}
 }

@@ -11,9 +11,9 @@ import (
 
 // cryptoService implements CryptoService.
 //
-// No response needs a size check: the most items, each with the longest data key, the
-// longest refusal and a version of its own, fit into a message, and the plaintext of a
-// batch of payloads is bounded together.
+// No response needs a size check: the most items, each with the longest data key or
+// signature, the longest refusal and a version of its own, fit into a message, and the
+// plaintext of a batch of payloads is bounded together.
 type cryptoService struct {
 	kmsv1.UnsafeCryptoServiceServer
 	api    kms.API
@@ -60,6 +60,45 @@ func (s *cryptoService) UnwrapDataKeys(ctx context.Context, m *kmsv1.UnwrapDataK
 func (s *cryptoService) RewrapDataKeys(ctx context.Context, m *kmsv1.RewrapDataKeysRequest) (*kmsv1.RewrapDataKeysResponse, error) {
 	return call(ctx, m, wire.DecodeRewrapDataKeysRequest, s.api.RewrapDataKeys,
 		batch(ctx, s.logger, wire.EncodeRewrapDataKeysResponse))
+}
+
+func (s *cryptoService) Sign(ctx context.Context, m *kmsv1.SignRequest) (*kmsv1.SignResponse, error) {
+	return call(ctx, m, wire.DecodeSignRequest, s.api.Sign, wire.EncodeSignResponse)
+}
+
+func (s *cryptoService) BatchSign(ctx context.Context, m *kmsv1.BatchSignRequest) (*kmsv1.BatchSignResponse, error) {
+	return call(ctx, m, wire.DecodeBatchSignRequest, s.api.BatchSign,
+		batch(ctx, s.logger, wire.EncodeBatchSignResponse))
+}
+
+func (s *cryptoService) Verify(ctx context.Context, m *kmsv1.VerifyRequest) (*kmsv1.VerifyResponse, error) {
+	return call(ctx, m, wire.DecodeVerifyRequest, s.api.Verify, wire.EncodeVerifyResponse)
+}
+
+func (s *cryptoService) GetPublicKey(ctx context.Context, m *kmsv1.GetPublicKeyRequest) (*kmsv1.GetPublicKeyResponse, error) {
+	return call(ctx, m, wire.DecodeGetPublicKeyRequest, s.api.GetPublicKey, wire.EncodeGetPublicKeyResponse)
+}
+
+func (s *cryptoService) AsymmetricDecrypt(ctx context.Context, m *kmsv1.AsymmetricDecryptRequest) (*kmsv1.AsymmetricDecryptResponse, error) {
+	return call(ctx, m, wire.DecodeAsymmetricDecryptRequest, s.api.AsymmetricDecrypt, wire.EncodeAsymmetricDecryptResponse)
+}
+
+func (s *cryptoService) GenerateMac(ctx context.Context, m *kmsv1.GenerateMacRequest) (*kmsv1.GenerateMacResponse, error) {
+	return call(ctx, m, wire.DecodeGenerateMacRequest, s.api.GenerateMac, wire.EncodeGenerateMacResponse)
+}
+
+func (s *cryptoService) BatchGenerateMac(ctx context.Context, m *kmsv1.BatchGenerateMacRequest) (*kmsv1.BatchGenerateMacResponse, error) {
+	return call(ctx, m, wire.DecodeBatchGenerateMacRequest, s.api.BatchGenerateMac,
+		batch(ctx, s.logger, wire.EncodeBatchGenerateMacResponse))
+}
+
+func (s *cryptoService) VerifyMac(ctx context.Context, m *kmsv1.VerifyMacRequest) (*kmsv1.VerifyMacResponse, error) {
+	return call(ctx, m, wire.DecodeVerifyMacRequest, s.api.VerifyMac, wire.EncodeVerifyMacResponse)
+}
+
+func (s *cryptoService) BatchVerifyMac(ctx context.Context, m *kmsv1.BatchVerifyMacRequest) (*kmsv1.BatchVerifyMacResponse, error) {
+	return call(ctx, m, wire.DecodeBatchVerifyMacRequest, s.api.BatchVerifyMac,
+		batch(ctx, s.logger, wire.EncodeBatchVerifyMacResponse))
 }
 
 func (s *cryptoService) GenerateRandom(ctx context.Context, m *kmsv1.GenerateRandomRequest) (*kmsv1.GenerateRandomResponse, error) {

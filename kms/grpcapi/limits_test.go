@@ -223,9 +223,11 @@ func TestPagesThatDoNotFitAreMadeSmaller(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	good := Config{API: &fakeAPI{}, Credentials: authenticated(time.Time{}), Logger: slog.New(slog.DiscardHandler)}
-	if _, err := New(good); err != nil {
+	server, err := New(good)
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(server.grpc.Stop)
 	for name, spoil := range map[string]func(*Config){
 		"no API":             func(c *Config) { c.API = nil },
 		"no credentials":     func(c *Config) { c.Credentials = nil },

@@ -91,6 +91,22 @@ func (r *recorder) ScheduleKeyVersionDestruction(_ context.Context, p kms.Princi
 	return note(r, "ScheduleKeyVersionDestruction", p, &kms.StateChange{Version: &kms.VersionInfo{}})
 }
 
+func (r *recorder) CreateImportJob(_ context.Context, p kms.Principal, _ *kms.CreateImportJobRequest) (*kms.ImportJob, error) {
+	return note(r, "CreateImportJob", p, &kms.ImportJob{})
+}
+
+func (r *recorder) GetImportJob(_ context.Context, p kms.Principal, _ kms.ImportJobName) (*kms.ImportJob, error) {
+	return note(r, "GetImportJob", p, &kms.ImportJob{})
+}
+
+func (r *recorder) ListImportJobs(_ context.Context, p kms.Principal, _ kms.NamespaceName, _ kms.Page) (*kms.ImportJobList, error) {
+	return note(r, "ListImportJobs", p, &kms.ImportJobList{})
+}
+
+func (r *recorder) ImportKeyVersion(_ context.Context, p kms.Principal, _ *kms.ImportKeyVersionRequest) (*kms.ImportKeyVersionResult, error) {
+	return note(r, "ImportKeyVersion", p, &kms.ImportKeyVersionResult{Version: &kms.VersionInfo{}, Key: &kms.KeyInfo{}})
+}
+
 func (r *recorder) ListReplicas(_ context.Context, p kms.Principal) ([]*kms.ReplicaInfo, error) {
 	return note(r, "ListReplicas", p, []*kms.ReplicaInfo{{}})
 }
@@ -155,6 +171,42 @@ func (r *recorder) RewrapDataKeys(_ context.Context, p kms.Principal, _ *kms.Rew
 	return note(r, "RewrapDataKeys", p, []kms.DataKeyResult{{}})
 }
 
+func (r *recorder) Sign(_ context.Context, p kms.Principal, _ *kms.SignRequest) (*kms.SignResult, error) {
+	return note(r, "Sign", p, &kms.SignResult{})
+}
+
+func (r *recorder) BatchSign(_ context.Context, p kms.Principal, _ *kms.BatchSignRequest) ([]kms.SignResult, error) {
+	return note(r, "BatchSign", p, []kms.SignResult{{}})
+}
+
+func (r *recorder) Verify(_ context.Context, p kms.Principal, _ *kms.VerifyRequest) (*kms.VerifyResult, error) {
+	return note(r, "Verify", p, &kms.VerifyResult{})
+}
+
+func (r *recorder) GetPublicKey(_ context.Context, p kms.Principal, _ *kms.GetPublicKeyRequest) (*kms.PublicKey, error) {
+	return note(r, "GetPublicKey", p, &kms.PublicKey{})
+}
+
+func (r *recorder) AsymmetricDecrypt(_ context.Context, p kms.Principal, _ *kms.AsymmetricDecryptRequest) (*kms.AsymmetricDecryptResult, error) {
+	return note(r, "AsymmetricDecrypt", p, &kms.AsymmetricDecryptResult{})
+}
+
+func (r *recorder) GenerateMac(_ context.Context, p kms.Principal, _ *kms.GenerateMacRequest) (*kms.MacResult, error) {
+	return note(r, "GenerateMac", p, &kms.MacResult{})
+}
+
+func (r *recorder) BatchGenerateMac(_ context.Context, p kms.Principal, _ *kms.BatchGenerateMacRequest) ([]kms.MacResult, error) {
+	return note(r, "BatchGenerateMac", p, []kms.MacResult{{}})
+}
+
+func (r *recorder) VerifyMac(_ context.Context, p kms.Principal, _ *kms.VerifyMacRequest) (*kms.VerifyMacResult, error) {
+	return note(r, "VerifyMac", p, &kms.VerifyMacResult{})
+}
+
+func (r *recorder) BatchVerifyMac(_ context.Context, p kms.Principal, _ *kms.BatchVerifyMacRequest) ([]kms.VerifyMacResult, error) {
+	return note(r, "BatchVerifyMac", p, []kms.VerifyMacResult{{}})
+}
+
 func (r *recorder) GenerateRandom(_ context.Context, p kms.Principal, size int) (kms.Secret, error) {
 	return note(r, "GenerateRandom", p, make(kms.Secret, size))
 }
@@ -177,6 +229,9 @@ func valid(m proto.Message) proto.Message {
 		"RestrictKeyVersionRequest":            {"name": name + "/versions/1"},
 		"RestoreKeyVersionRequest":             {"name": name + "/versions/1"},
 		"ScheduleKeyVersionDestructionRequest": {"name": name + "/versions/1"},
+		"CreateImportJobRequest":               {"import_job_id": "laptop"},
+		"GetImportJobRequest":                  {"name": "namespaces/shop/importJobs/laptop"},
+		"ImportKeyVersionRequest":              {"parent": name, "import_job": "namespaces/shop/importJobs/laptop"},
 	}
 	r := m.ProtoReflect()
 	for _, set := range []map[protoreflect.Name]string{
@@ -210,6 +265,7 @@ func TestRoutes(t *testing.T) {
 	for _, file := range []protoreflect.FileDescriptor{
 		kmsv1.File_keyholt_kms_v1_key_service_proto,
 		kmsv1.File_keyholt_kms_v1_crypto_service_proto,
+		kmsv1.File_keyholt_kms_v1_import_service_proto,
 		kmsv1.File_keyholt_kms_v1_system_service_proto,
 	} {
 		for i := range file.Services().Len() {

@@ -30,6 +30,9 @@ const (
 	keepaliveTimeout  = 20 * time.Second // for its answer
 	minPingInterval   = 10 * time.Second // more often is abuse
 	maxHeaderBytes    = 16 << 10
+	// streamWorkers are goroutines that serve one request after the other. A new one for
+	// each request has to grow its stack again. Requests beyond them get new ones.
+	streamWorkers = 64
 )
 
 // Server serves one API on any number of listeners.
@@ -40,7 +43,8 @@ type Server struct {
 	draining context.CancelFunc // ends streams that would never end by themselves
 }
 
-// New makes a server. It serves nothing before [Server.Serve].
+// New makes a server. It serves nothing before [Server.Serve], whose end is that of the
+// server's goroutines, too.
 func New(cfg Config) (*Server, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -53,6 +57,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, grpc: transport(lifetime, &cfg), health: health.NewServer(), draining: draining}
 	kmsv1.RegisterKeyServiceServer(s.grpc, &keyService{api: cfg.API})
 	kmsv1.RegisterCryptoServiceServer(s.grpc, &cryptoService{api: cfg.API, logger: cfg.Logger})
+	kmsv1.RegisterImportServiceServer(s.grpc, &importService{api: cfg.API})
 	kmsv1.RegisterSystemServiceServer(s.grpc, &systemService{
 		api: cfg.API, version: cfg.Version, maxRestoreBytes: cfg.MaxRestoreBytes,
 	})
@@ -89,6 +94,7 @@ func transport(lifetime context.Context, cfg *Config) *grpc.Server {
 		grpc.ChainUnaryInterceptor(unaryChain(cfg, admission)...),
 		grpc.ChainStreamInterceptor(streamChain(lifetime, cfg, admission)...),
 		grpc.MaxRecvMsgSize(hardLimit),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxConcurrentStreams(cfg.MaxConcurrentStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(connectionTimeout),
@@ -116,6 +122,7 @@ func (s *Server) SetServing(ok bool) {
 	}
 	for _, service := range []string{
 		"", kmsv1.KeyService_ServiceDesc.ServiceName, kmsv1.CryptoService_ServiceDesc.ServiceName,
+		kmsv1.ImportService_ServiceDesc.ServiceName,
 	} {
 		s.health.SetServingStatus(service, state)
 	}

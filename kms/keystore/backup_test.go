@@ -44,6 +44,7 @@ func TestGoldenBackup(t *testing.T) {
 	namespace, _ := kms.NewNamespaceName("shop")
 	orders, _ := kms.NewKeyName(namespace, "orders")
 	cards, _ := kms.NewKeyName(namespace, "cards")
+	laptop, _ := kms.NewImportJobName(namespace, "laptop")
 	want := kms.Contents{
 		Head:       got.Head, // ReadBackup has computed its seal
 		Origin:     &kms.Origin{Epoch: 2, Time: at, Principal: "unix:0", Reason: "disk lost,\nrestored", Revision: 4},
@@ -72,9 +73,13 @@ func TestGoldenBackup(t *testing.T) {
 			UID: hsm.UID{15: 4}, Label: "keyholt:0123456789abcdef:1774744215", DestroyTime: at.Add(3 * time.Second),
 			Principal: "unix:0", Revision: 11,
 		}},
+		ImportJobs: []*kms.ImportJob{{
+			Name: laptop, UID: hsm.UID{15: 5}, Method: kms.ImportRSA3072SHA256, State: kms.ImportJobActive, CreateTime: at,
+			CreatedBy: "unix:0", ExpireTime: at.Add(3 * time.Second), PublicKey: []byte{0x30, 0x82, 0, 1}, Revision: 10,
+		}},
 	}
 	if diff := cmp.Diff(want, got.Contents, cmpopts.EquateEmpty(),
-		cmp.AllowUnexported(kms.NamespaceName{}, kms.KeyName{}, kms.VersionName{})); diff != "" {
+		cmp.AllowUnexported(kms.NamespaceName{}, kms.KeyName{}, kms.VersionName{}, kms.ImportJobName{})); diff != "" {
 		t.Errorf("the golden backup (-want +got):\n%s", diff)
 	}
 }
@@ -114,11 +119,13 @@ func TestBackupWriterFails(t *testing.T) {
 // allows to be written in several ways, and that nothing makes the reader fail in another
 // way than by an error of its own.
 func FuzzReadBackup(f *testing.F) {
+	named := cmp.AllowUnexported(kms.NamespaceName{}, kms.KeyName{}, kms.VersionName{}, kms.ImportJobName{})
 	golden := readGoldenBackup(f)
 	f.Add(golden)
-	for i, line := range bytes.SplitAfter(golden, []byte("\n")) {
+	lines := bytes.SplitAfter(golden, []byte("\n"))
+	for i, line := range lines {
 		f.Add(bytes.Replace(golden, line, nil, 1))
-		f.Add(golden[:len(golden)*i/12])
+		f.Add(golden[:len(golden)*i/len(lines)])
 	}
 	_, store := openStore(f, storePath(f))
 	want, err := store.ReadBackup(f.Context(), bytes.NewReader(golden))
@@ -129,7 +136,7 @@ func FuzzReadBackup(f *testing.F) {
 		got, err := store.ReadBackup(t.Context(), bytes.NewReader(text))
 		switch {
 		case err == nil:
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(kms.NamespaceName{}, kms.KeyName{}, kms.VersionName{})); diff != "" {
+			if diff := cmp.Diff(want, got, named); diff != "" {
 				t.Errorf("another backup passes:\n%s", diff)
 			}
 		case !errors.Is(err, kms.ErrInvalidRequest) && !errors.Is(err, kms.ErrTampered) && !errors.Is(err, kms.ErrTokenRefused):

@@ -13,13 +13,15 @@ import (
 
 // Enumerations stand in the database by name. The names that a store knows:
 var (
-	purposes   = []kms.Purpose{kms.PurposeEncryptDecrypt}
-	algorithms = []kms.Algorithm{kms.AlgorithmAES256}
+	purposes   = kms.Purposes()
+	algorithms = kms.Algorithms()
 	profiles   = []kms.Profile{kms.ProfileDerived, kms.ProfileStrict}
 	states     = []kms.State{
 		kms.StateCreating, kms.StateEnabled, kms.StateRewrapOnly, kms.StateDisabled, kms.StateRevoked,
 		kms.StateDestroyScheduled, kms.StateDestroyed,
 	}
+	importMethods   = kms.ImportMethods()
+	importJobStates = []kms.ImportJobState{kms.ImportJobCreating, kms.ImportJobActive, kms.ImportJobExpired}
 )
 
 // columns reads the values of a row one after another. After the first that is not
@@ -96,6 +98,23 @@ func (c *columns) time() time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(c.integer()).UTC()
+}
+
+// optionalProfile reads a protection profile that may be empty, which is none.
+func (c *columns) optionalProfile() kms.Profile {
+	if c.err == nil && len(c.values) > 0 && c.values[0] == "" {
+		c.values = c.values[1:]
+		return 0
+	}
+	return enum(c, profiles)
+}
+
+func (c *columns) bool() bool {
+	n := c.integer()
+	if n != 0 && n != 1 {
+		c.fail("a truth value is %d", n)
+	}
+	return n == 1
 }
 
 func (c *columns) labels() map[string]string {
@@ -178,6 +197,21 @@ func bytesValue(b []byte) []byte {
 		return []byte{}
 	}
 	return b
+}
+
+// profileValue is the value of a column for a profile that there may be none of.
+func profileValue(p kms.Profile) string {
+	if p == 0 {
+		return ""
+	}
+	return p.String()
+}
+
+func boolValue(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // labelsValue is the value of the column of labels: a JSON object (RFC 8259) with its

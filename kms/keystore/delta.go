@@ -199,6 +199,10 @@ func (p *pending) checkReferences(rows []changedRow) error {
 	for _, c := range rows {
 		missing := ""
 		switch c.table {
+		case importJobTable:
+			if _, ok := p.lookup(idOf(namespaceTable, c.record.fixed)); !ok {
+				missing = "its namespace"
+			}
 		case keyTable:
 			if _, ok := p.lookup(idOf(namespaceTable, c.record.fixed)); !ok {
 				missing = "its namespace"
@@ -243,6 +247,8 @@ func newDelta(head kms.Head, rows []changedRow, since kms.Revision) (*kms.Delta,
 			err = appendRow(&d.Versions, c.record, readVersion)
 		case orphanTable:
 			err = appendRow(&d.Orphans, c.record, readOrphan)
+		case importJobTable:
+			err = appendRow(&d.ImportJobs, c.record, readImportJob)
 		case removalTable:
 			var r *removal
 			if r, err = readRemoval(c.record); err == nil && !there[idOf(r.table, r.naming)] {

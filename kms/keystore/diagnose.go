@@ -28,7 +28,7 @@ func (s *Store) diagnoseContents(ctx context.Context) kms.Finding {
 		return broken("contents", err)
 	}
 	detail := fmt.Sprintf("revision %d, sealed under %s:", head.revision, head.keyID)
-	for _, t := range []*table{namespaceTable, keyTable, versionTable, orphanTable} {
+	for _, t := range []*table{namespaceTable, keyTable, versionTable, orphanTable, importJobTable} {
 		rows, err := countRows(ctx, db, t.name)
 		if err != nil {
 			return broken("contents", err)

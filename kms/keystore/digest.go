@@ -67,7 +67,7 @@ func (d *digest) bytes() []byte {
 }
 
 // counts is how many rows each of sealedTables has.
-type counts [7]int64
+type counts [8]int64
 
 // String returns the text that the head holds.
 func (c *counts) String() string {

@@ -86,6 +86,7 @@ type loader struct {
 	strict     map[hsm.UID]*kms.Version // STRICT versions whose counter was not met yet
 	uids       map[hsm.UID]kms.VersionName
 	texts      map[string]string
+	attributes map[string]kms.ObjectAttributes // by their text
 }
 
 // keyID names a key as the columns of its row do.
@@ -102,6 +103,7 @@ func newLoader(ring *ring, storeID string, head *headRow) *loader {
 		strict:     make(map[hsm.UID]*kms.Version),
 		uids:       make(map[hsm.UID]kms.VersionName),
 		texts:      make(map[string]string),
+		attributes: make(map[string]kms.ObjectAttributes),
 	}
 }
 
@@ -130,6 +132,12 @@ func (l *loader) add(t *table, r *record) error {
 		err = l.addReservation(r)
 	case orphanTable:
 		err = appendRow(&l.contents.Orphans, r, readOrphan)
+	case importJobTable:
+		if l.namespaces[columnText(r.fixed[0])] == nil {
+			err = errors.New("the row of its namespace is missing")
+		} else {
+			err = appendRow(&l.contents.ImportJobs, r, readImportJob)
+		}
 	case removalTable:
 		_, err = readRemoval(r)
 		l.removals = append(l.removals, r)
@@ -214,7 +222,7 @@ func (l *loader) addVersion(r *record) error {
 	if key == nil {
 		return errors.New("the row of its key is missing")
 	}
-	v, err := readVersionOf(key.Name, r)
+	v, err := readVersionOf(key.Name, r, l.attributes)
 	if err != nil {
 		return err
 	}
@@ -265,6 +273,7 @@ func (l *loader) since(revision kms.Revision) *kms.Delta {
 		Keys:       later(c.Keys, revision, func(k *kms.Key) kms.Revision { return k.Revision }),
 		Versions:   later(c.Versions, revision, func(v *kms.Version) kms.Revision { return v.Revision }),
 		Orphans:    later(c.Orphans, revision, func(o *kms.Orphan) kms.Revision { return o.Revision }),
+		ImportJobs: later(c.ImportJobs, revision, func(j *kms.ImportJob) kms.Revision { return j.Revision }),
 	}
 	if c.Origin != nil && c.Origin.Revision > revision {
 		d.Origin = c.Origin

@@ -19,7 +19,7 @@ type removal struct {
 // removalName returns the name that a removal gives a row: it holds all that names it.
 func removalName(t *table, fixed []any) (string, error) {
 	switch t {
-	case keyTable, versionTable:
+	case keyTable, versionTable, importJobTable:
 		return t.resource(fixed), nil
 	case reservationTable, orphanTable:
 		return columnText(fixed[0]), nil
@@ -58,6 +58,13 @@ func readRemoval(r *record) (*removal, error) {
 			table:  t,
 			naming: []any{name},
 			addTo:  func(d *kms.Delta) { d.RemovedOrphans = append(d.RemovedOrphans, uid) },
+		}, err
+	case importJobTable:
+		job, err := kms.ParseImportJobName(name)
+		return &removal{
+			table:  t,
+			naming: []any{job.Namespace().ID(), job.ID()},
+			addTo:  func(d *kms.Delta) { d.RemovedImportJobs = append(d.RemovedImportJobs, job) },
 		}, err
 	default:
 		return nil, fmt.Errorf("no rows of the type %q are ever removed", clip(kind))

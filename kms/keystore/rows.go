@@ -57,7 +57,7 @@ func keyRecord(k *kms.Key) (*record, error) {
 }
 
 func keyFixed(k *kms.Key) []any {
-	return []any{k.Name.Namespace().ID(), k.Name.ID(), k.Purpose.String(), k.Algorithm.String(), k.Profile.String()}
+	return []any{k.Name.Namespace().ID(), k.Name.ID(), k.Purpose.String(), k.Algorithm.String(), profileValue(k.Profile)}
 }
 
 // readKey reads a key.
@@ -80,7 +80,7 @@ func readKeyOf(namespace kms.NamespaceName, r *record) (*kms.Key, error) {
 		Name:           name,
 		Purpose:        enum(&f, purposes),
 		Algorithm:      enum(&f, algorithms),
-		Profile:        enum(&f, profiles),
+		Profile:        f.optionalProfile(),
 		Labels:         c.labels(),
 		RotationPeriod: c.duration(),
 		Primary:        c.number(),
@@ -95,11 +95,15 @@ func readKeyOf(namespace kms.NamespaceName, r *record) (*kms.Key, error) {
 }
 
 func versionRecord(v *kms.Version) (*record, error) {
+	attributes, err := attributesValue(&v.Attributes)
+	if err != nil {
+		return nil, err
+	}
 	r := &record{
 		fixed: versionFixed(v),
 		content: []any{v.State.String(), v.CreateTime.UnixMicro(), timeValue(v.StateTime), v.StatePrincipal, v.StateReason,
 			timeValue(v.DestroyTime), stateValue(v.RestoreTo), int64(v.Epoch),
-			timeValue(v.FirstUse), bytesValue(v.Check), v.RequestID, bytesValue(v.RequestDigest)},
+			timeValue(v.FirstUse), bytesValue(v.Check), attributes, boolValue(v.Imported), v.RequestID, bytesValue(v.RequestDigest)},
 		revision: v.Revision,
 	}
 	return r, checkTexts(v.Name.String(), r)
@@ -120,11 +124,12 @@ func readVersion(r *record) (*kms.Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readVersionOf(key, r)
+	return readVersionOf(key, r, nil)
 }
 
-// readVersionOf reads a version of a key, whose name it shares.
-func readVersionOf(key kms.KeyName, r *record) (*kms.Version, error) {
+// readVersionOf reads a version of a key, whose name it shares; as it does the
+// attributes of versions that had the same, which are kept in known unless that is nil.
+func readVersionOf(key kms.KeyName, r *record, known map[string]kms.ObjectAttributes) (*kms.Version, error) {
 	f, c := columns{values: r.fixed[2:]}, columns{values: r.content}
 	v := &kms.Version{
 		Name:           key.Version(f.number()),
@@ -139,6 +144,8 @@ func readVersionOf(key kms.KeyName, r *record) (*kms.Version, error) {
 		Epoch:          c.count(),
 		FirstUse:       c.time(),
 		Check:          c.bytes(),
+		Attributes:     c.attributes(known),
+		Imported:       c.bool(),
 		RequestID:      c.text(),
 		RequestDigest:  c.bytes(),
 		Revision:       r.revision,
@@ -210,6 +217,54 @@ func readOrphan(r *record) (*kms.Orphan, error) {
 		return nil, f.err
 	}
 	return o, c.err
+}
+
+func importJobRecord(j *kms.ImportJob) (*record, error) {
+	attributes, err := attributesValue(&j.Attributes)
+	if err != nil {
+		return nil, err
+	}
+	r := &record{
+		fixed: importJobFixed(j),
+		content: []any{j.State.String(), j.CreateTime.UnixMicro(), j.CreatedBy, j.ExpireTime.UnixMicro(),
+			bytesValue(j.PublicKey), attributes, j.RequestID, bytesValue(j.RequestDigest)},
+		revision: j.Revision,
+	}
+	return r, checkTexts(j.Name.String(), r)
+}
+
+func importJobFixed(j *kms.ImportJob) []any {
+	return []any{j.Name.Namespace().ID(), j.Name.ID(), j.UID.String(), j.Method.String()}
+}
+
+func readImportJob(r *record) (*kms.ImportJob, error) {
+	namespace, err := kms.NewNamespaceName(columnText(r.fixed[0]))
+	if err != nil {
+		return nil, err
+	}
+	name, err := kms.NewImportJobName(namespace, columnText(r.fixed[1]))
+	if err != nil {
+		return nil, err
+	}
+	f, c := columns{values: r.fixed[2:]}, columns{values: r.content}
+	j := &kms.ImportJob{
+		Name:          name,
+		UID:           f.uid(),
+		Method:        enum(&f, importMethods),
+		State:         enum(&c, importJobStates),
+		CreateTime:    c.time(),
+		CreatedBy:     c.text(),
+		ExpireTime:    c.time(),
+		PublicKey:     c.bytes(),
+		Attributes:    c.attributes(nil),
+		RequestID:     c.text(),
+		RequestDigest: c.bytes(),
+		Revision:      r.revision,
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	return j, c.err
 }
 
 // columnText returns the value of a text column, or nothing if it is of another type.

@@ -23,8 +23,8 @@ import (
 //
 // with lengths and values in big endian. The fields are, in this order:
 //
-//  1. row type: text "origin", "namespace", "key", "version", "reservation", "orphan" or
-//     "removal"
+//  1. row type: text "origin", "namespace", "key", "version", "reservation", "orphan",
+//     "import_job" or "removal"
 //  2. the columns of the row that never change, those that name it first
 //  3. revision: integer
 //  4. seal_key_id: text

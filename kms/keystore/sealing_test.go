@@ -148,6 +148,14 @@ func goldenRecords(t *testing.T) ([]*table, []*record) {
 		DestroyTime: at.Add(3 * time.Second), RestoreTo: kms.StateRevoked, Epoch: math.MaxUint32,
 		StateTime: at.Add(time.Second), StatePrincipal: "unix:0", StateReason: "leaked\ntwice",
 		FirstUse: at.Add(2 * time.Second), Check: []byte{0x00, 0xff, 0x80},
+		Attributes: kms.ObjectAttributes{
+			Attributes: hsm.Attributes{
+				Local: hsm.ReportedTrue, Extractable: hsm.ReportedFalse, NeverExtractable: hsm.ReportedTrue,
+				KeyGenMechanism: "CKM_AES_KEY_GEN",
+			},
+			Mechanisms: []string{"CKM_AES_ECB"},
+		},
+		Imported:  true,
 		RequestID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8", RequestDigest: bytes.Repeat([]byte{7}, 32),
 		Revision: 1 << 40,
 	}
@@ -165,13 +173,26 @@ func goldenRecords(t *testing.T) ([]*table, []*record) {
 	orphan := &kms.Orphan{
 		UID: uid, Label: "keyholt:0123456789abcdef:1774744215", DestroyTime: at.Add(3 * time.Second), Principal: "unix:0", Revision: 5,
 	}
+	jobName, err := kms.NewImportJobName(namespace.Name, "laptop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := &kms.ImportJob{
+		Name: jobName, UID: uid, Method: kms.ImportRSA3072SHA256, State: kms.ImportJobActive, CreateTime: at, CreatedBy: "unix:1000",
+		ExpireTime: at.Add(3 * 24 * time.Hour), PublicKey: []byte{0x30, 0x82, 0x00},
+		Attributes: kms.ObjectAttributes{
+			Attributes: hsm.Attributes{Local: hsm.ReportedTrue, Extractable: hsm.ReportedFalse}, Mechanisms: []string{"CKM_RSA_PKCS_OAEP"},
+		},
+		RequestID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8", RequestDigest: bytes.Repeat([]byte{7}, 32), Revision: 6,
+	}
 	removal := &record{fixed: []any{"version", "namespaces/shop/keys/orders/versions/2"}, revision: 7}
 	return []*table{
-			namespaceTable, keyTable, versionTable, versionTable, reservationTable, originTable, orphanTable, removalTable,
+			namespaceTable, keyTable, versionTable, versionTable, reservationTable, originTable, orphanTable,
+			importJobTable, removalTable,
 		},
 		[]*record{
 			made(namespaceRecord(namespace)), made(keyRecord(key)), made(versionRecord(full)), made(versionRecord(bare)), counter,
-			made(originRecord(origin)), made(orphanRecord(orphan)), removal,
+			made(originRecord(origin)), made(orphanRecord(orphan)), made(importJobRecord(job)), removal,
 		}
 }
 

@@ -57,7 +57,8 @@ var (
 	versionTable = newTable("versions", "version", 3,
 		[]string{"namespace_id", "key_id", "number", "uid"},
 		[]string{"state", "create_time", "state_time", "state_principal", "state_reason", "destroy_time",
-			"restore_to", "epoch", "first_use", "check_value", "request_id", "request_digest"},
+			"restore_to", "epoch", "first_use", "check_value", "attributes", "imported",
+			"request_id", "request_digest"},
 		func(fixed []any) string {
 			return fmt.Sprintf("namespaces/%v/keys/%v/versions/%v", fixed[0], fixed[1], fixed[2])
 		})
@@ -72,6 +73,11 @@ var (
 		[]string{"label", "destroy_time", "principal"},
 		func(fixed []any) string { return fmt.Sprintf("orphan with UID %v", fixed[0]) })
 
+	importJobTable = newTable("import_jobs", "import_job", 2,
+		[]string{"namespace_id", "job_id", "uid", "method"},
+		[]string{"state", "create_time", "created_by", "expire_time", "public_key", "attributes", "request_id", "request_digest"},
+		func(fixed []any) string { return fmt.Sprintf("namespaces/%v/importJobs/%v", fixed[0], fixed[1]) })
+
 	removalTable = newTable("removals", "removal", 2,
 		[]string{"kind", "name"},
 		nil,
@@ -79,7 +85,8 @@ var (
 
 	// sealedTables are all of them, each after those that its rows refer to. The head
 	// counts their rows in this order.
-	sealedTables = numbered(originTable, namespaceTable, keyTable, versionTable, reservationTable, orphanTable, removalTable)
+	sealedTables = numbered(originTable, namespaceTable, keyTable, versionTable, reservationTable, orphanTable,
+		importJobTable, removalTable)
 )
 
 func newTable(name, rowType string, naming int, fixed, content []string, resource func([]any) string) *table {

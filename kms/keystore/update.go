@@ -53,6 +53,9 @@ func (w *writer) apply(ctx context.Context, change *kms.Change) error {
 	if err := putAll(ctx, w, orphanTable, change.Orphans, orphanRecord); err != nil {
 		return err
 	}
+	if err := putAll(ctx, w, importJobTable, change.ImportJobs, importJobRecord); err != nil {
+		return err
+	}
 	return w.applyRemovals(ctx, change)
 }
 
@@ -69,6 +72,11 @@ func (w *writer) applyRemovals(ctx context.Context, change *kms.Change) error {
 	}
 	for _, o := range change.RemoveOrphans {
 		if err := w.remove(ctx, orphanTable, orphanFixed(o), o.Revision); err != nil {
+			return err
+		}
+	}
+	for _, j := range change.RemoveImportJobs {
+		if err := w.remove(ctx, importJobTable, importJobFixed(j), j.Revision); err != nil {
 			return err
 		}
 	}

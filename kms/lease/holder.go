@@ -41,7 +41,8 @@ const never = time.Duration(math.MinInt64)
 // one goroutine at a time, the one that keeps the lease.
 //
 // That goroutine goes round: Begin, the transaction that it asks for, Committed; and
-// CaughtUp whenever more is acknowledged. A transaction that failed, or whose outcome
+// CaughtUp whenever more is acknowledged. While what it reads of the store does not follow
+// from what it has read before, it calls GiveUp, and Seen instead. A transaction that failed, or whose outcome
 // is unknown, is followed by the next Begin and nothing else.
 //
 // All clock readings are durations since any fixed origin, of a clock that goes on
@@ -170,6 +171,24 @@ func (h *Holder) Missing(r Renewal) {
 	if r.ID == h.id {
 		h.lapse()
 	}
+}
+
+// GiveUp ends the lease before its time, because the store seems not to be the one that
+// the replica has read. The next Begin joins anew.
+func (h *Holder) GiveUp() { h.lapse() }
+
+// Seen takes the revision that a transaction has read which was no renewal, and confirmed
+// as one is.
+func (h *Holder) Seen(head uint64) error {
+	if err := h.final(); err != nil {
+		return err
+	}
+	if head < max(h.known, h.acknowledged) {
+		h.refuse(refusalBackwards)
+		return ErrStoreWentBackwards
+	}
+	h.known = max(h.known, head)
+	return nil
 }
 
 // CaughtUp takes the highest revision that is acknowledged, as Row.Applied means it. A

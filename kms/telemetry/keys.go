@@ -33,9 +33,10 @@ func (m *Metrics) Inventory(take func() kms.Inventory) {
 
 var (
 	namespacesDesc = prometheus.NewDesc("keyholt_namespaces", "Namespaces.", nil, nil)
-	keysDesc       = prometheus.NewDesc("keyholt_keys", "Keys, by protection profile.", []string{"profile"}, nil)
-	versionsDesc   = prometheus.NewDesc("keyholt_key_versions", "Key versions, by state.", []string{"state"}, nil)
-	unusableDesc   = prometheus.NewDesc("keyholt_key_versions_unavailable",
+	keysDesc       = prometheus.NewDesc("keyholt_keys", "Keys, by purpose, and by protection profile where they have one.",
+		[]string{"purpose", "profile"}, nil)
+	versionsDesc = prometheus.NewDesc("keyholt_key_versions", "Key versions, by state.", []string{"state"}, nil)
+	unusableDesc = prometheus.NewDesc("keyholt_key_versions_unavailable",
 		"Key versions whose token object is missing, switched off or not the one it should be.", nil, nil)
 )
 
@@ -77,7 +78,12 @@ func (i *inventory) Collect(metrics chan<- prometheus.Metric) {
 	}
 	gauge(namespacesDesc, taken.Namespaces)
 	for _, profile := range everyProfile {
-		gauge(keysDesc, taken.Keys[profile], profile.String())
+		gauge(keysDesc, taken.Keys[profile], kms.PurposeEncryptDecrypt.String(), profile.String())
+	}
+	for _, purpose := range kms.Purposes() {
+		if purpose != kms.PurposeEncryptDecrypt {
+			gauge(keysDesc, taken.Purposes[purpose], purpose.String(), "")
+		}
 	}
 	for _, state := range everyState {
 		gauge(versionsDesc, taken.Versions[state], state.String())

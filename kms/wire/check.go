@@ -34,6 +34,12 @@ func Check(request proto.Message) error {
 		return checkBatch(m, m.GetItems())
 	case *kmsv1.RewrapDataKeysRequest:
 		return checkBatch(m, m.GetItems())
+	case *kmsv1.BatchSignRequest:
+		return checkFlatBatch(m, m.GetItems())
+	case *kmsv1.BatchGenerateMacRequest:
+		return checkFlatBatch(m, m.GetItems())
+	case *kmsv1.BatchVerifyMacRequest:
+		return checkFlatBatch(m, m.GetItems())
 	default:
 		found = unknownFields(found, "", request.ProtoReflect())
 	}
@@ -51,6 +57,22 @@ type item interface {
 }
 
 func checkBatch[I item](request proto.Message, items []I) error {
+	return checkItems(request, items, func(found []kms.Violation, i int, item I) []kms.Violation {
+		if b := item.GetBinding(); b != nil && len(b.ProtoReflect().GetUnknown()) > 0 {
+			found = unknownField(found, fmt.Sprintf("items[%d].binding.", i), b.ProtoReflect())
+		}
+		return found
+	})
+}
+
+// checkFlatBatch is checkBatch for items that hold no messages.
+func checkFlatBatch[I proto.Message](request proto.Message, items []I) error {
+	return checkItems(request, items, func(found []kms.Violation, _ int, _ I) []kms.Violation { return found })
+}
+
+func checkItems[I proto.Message](request proto.Message, items []I,
+	inside func(found []kms.Violation, i int, item I) []kms.Violation,
+) error {
 	if len(items) > kms.MaxItems {
 		return tooManyItems(len(items))
 	}
@@ -59,9 +81,7 @@ func checkBatch[I item](request proto.Message, items []I) error {
 		if m := item.ProtoReflect(); len(m.GetUnknown()) > 0 {
 			found = unknownField(found, fmt.Sprintf("items[%d].", i), m)
 		}
-		if b := item.GetBinding(); b != nil && len(b.ProtoReflect().GetUnknown()) > 0 {
-			found = unknownField(found, fmt.Sprintf("items[%d].binding.", i), b.ProtoReflect())
-		}
+		found = inside(found, i, item)
 	}
 	if len(found) > 0 {
 		return kms.Invalid(found...)

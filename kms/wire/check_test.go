@@ -125,6 +125,34 @@ func TestResponsesFit(t *testing.T) {
 			}
 		}
 	}
+	signatures, tags := make([]kms.SignResult, kms.MaxItems), make([]kms.MacResult, kms.MaxItems)
+	verdicts := make([]kms.VerifyMacResult, kms.MaxItems)
+	const signed = kms.MaxItems / 2 // the others are refused
+	for i := range signatures {
+		version := key.Version(uint32(1<<31 - 1 - i))
+		signatures[i] = kms.SignResult{Signature: make([]byte, 512), Version: version, Algorithm: kms.AlgorithmRSA4096PSSSHA512}
+		tags[i] = kms.MacResult{Mac: make([]byte, 64), Version: version, Algorithm: kms.AlgorithmHMACSHA512}
+		verdicts[i] = kms.VerifyMacResult{Version: version, Err: refusal(i)}
+		if i >= signed {
+			signatures[i] = kms.SignResult{Version: version, Err: refusal(i)}
+			tags[i] = kms.MacResult{Version: version, Err: refusal(i)}
+		}
+	}
+	for _, m := range []proto.Message{
+		EncodeBatchSignResponse(signatures, nil), EncodeBatchGenerateMacResponse(tags, nil), EncodeBatchVerifyMacResponse(verdicts, nil),
+	} {
+		if size := proto.Size(m); size > MaxMessageBytes {
+			t.Errorf("%T has %d bytes, %d are allowed", m, size, MaxMessageBytes)
+		}
+	}
+	for i := range signatures {
+		signatures[i] = kms.SignResult{
+			Signature: make([]byte, 512), Version: key.Version(uint32(1<<31 - 1 - i)), Algorithm: kms.AlgorithmRSA4096PSSSHA512,
+		}
+	}
+	if size := proto.Size(EncodeBatchSignResponse(signatures, nil)); size > MaxMessageBytes {
+		t.Errorf("the longest signatures have %d bytes together", size)
+	}
 	// As much plaintext as a batch may have, and as many refusals beside it as fit in.
 	payloads := make([]kms.PayloadResult, kms.MaxItems)
 	for i := range payloads {
@@ -175,12 +203,14 @@ func TestWipe(t *testing.T) {
 		DataKey: secret(), WrappedDataKey: secret(),
 	}}}
 	decrypt, random := &kmsv1.DecryptResponse{Plaintext: secret()}, &kmsv1.GenerateRandomResponse{Data: secret()}
-	for _, m := range []any{encrypt, payloads, decrypted, wrap, unwrap, generate, decrypt, random, &kmsv1.GetKeyRequest{}, nil} {
+	asymmetric := &kmsv1.AsymmetricDecryptResponse{Plaintext: secret()}
+	for _, m := range []any{asymmetric, encrypt, payloads, decrypted, wrap, unwrap, generate, decrypt, random, &kmsv1.GetKeyRequest{}, nil} {
 		Wipe(m)
 	}
 	for i, wiped := range [][]byte{
 		encrypt.Plaintext, wrap.Items[0].DataKey, wrap.Items[1].DataKey, unwrap.Results[0].DataKey,
 		generate.Results[0].DataKey, decrypt.Plaintext, random.Data, payloads.Items[0].Plaintext, decrypted.Results[0].Plaintext,
+		asymmetric.Plaintext,
 	} {
 		if string(wiped) != "\x00\x00\x00\x00\x00\x00" {
 			t.Errorf("secret %d is still %q", i, wiped)
@@ -300,6 +330,24 @@ func decodeAny(t *testing.T, m proto.Message) error {
 		return errorOf(DecodeUnwrapDataKeysRequest(m))
 	case *kmsv1.RewrapDataKeysRequest:
 		return errorOf(DecodeRewrapDataKeysRequest(m))
+	case *kmsv1.SignRequest:
+		return errorOf(DecodeSignRequest(m))
+	case *kmsv1.BatchSignRequest:
+		return errorOf(DecodeBatchSignRequest(m))
+	case *kmsv1.VerifyRequest:
+		return errorOf(DecodeVerifyRequest(m))
+	case *kmsv1.GetPublicKeyRequest:
+		return errorOf(DecodeGetPublicKeyRequest(m))
+	case *kmsv1.AsymmetricDecryptRequest:
+		return errorOf(DecodeAsymmetricDecryptRequest(m))
+	case *kmsv1.GenerateMacRequest:
+		return errorOf(DecodeGenerateMacRequest(m))
+	case *kmsv1.BatchGenerateMacRequest:
+		return errorOf(DecodeBatchGenerateMacRequest(m))
+	case *kmsv1.VerifyMacRequest:
+		return errorOf(DecodeVerifyMacRequest(m))
+	case *kmsv1.BatchVerifyMacRequest:
+		return errorOf(DecodeBatchVerifyMacRequest(m))
 	case *kmsv1.GenerateRandomRequest:
 		DecodeGenerateRandomRequest(m)
 	case *kmsv1.DiagnoseRequest, *kmsv1.WhoAmIRequest, *kmsv1.ListReplicasRequest, *kmsv1.VerifyStoreRequest,

@@ -56,6 +56,12 @@ func (d *decoder) version(s string) kms.VersionName {
 	return named(d, "name", s, true, kms.ParseVersionName)
 }
 
+// optionalVersion parses the name of a version that stands in the place of a key's; it is
+// key_version in every request.
+func (d *decoder) optionalVersion(s string) kms.VersionName {
+	return named(d, "key_version", s, false, kms.ParseVersionName)
+}
+
 // encodeName is the empty string for a name that names nothing.
 func encodeName[N interface {
 	comparable

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"crypto"
+
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/keyholt/keyholt/kms"
@@ -15,16 +17,67 @@ type pair[W, D comparable] struct {
 }
 
 type enumTable[W interface {
-	comparable
+	~int32
 	protoreflect.Enum
 }, D comparable] []pair[W, D]
 
 var purposes = enumTable[kmsv1.Purpose, kms.Purpose]{
 	{kmsv1.Purpose_PURPOSE_ENCRYPT_DECRYPT, kms.PurposeEncryptDecrypt},
+	{kmsv1.Purpose_PURPOSE_ASYMMETRIC_SIGN, kms.PurposeAsymmetricSign},
+	{kmsv1.Purpose_PURPOSE_ASYMMETRIC_DECRYPT, kms.PurposeAsymmetricDecrypt},
+	{kmsv1.Purpose_PURPOSE_MAC, kms.PurposeMAC},
 }
 
 var algorithms = enumTable[kmsv1.Algorithm, kms.Algorithm]{
 	{kmsv1.Algorithm_ALGORITHM_AES_256, kms.AlgorithmAES256},
+	{kmsv1.Algorithm_ALGORITHM_EC_SIGN_P256_SHA256, kms.AlgorithmECP256SHA256},
+	{kmsv1.Algorithm_ALGORITHM_EC_SIGN_P384_SHA384, kms.AlgorithmECP384SHA384},
+	{kmsv1.Algorithm_ALGORITHM_EC_SIGN_P521_SHA512, kms.AlgorithmECP521SHA512},
+	{kmsv1.Algorithm_ALGORITHM_EC_SIGN_ED25519, kms.AlgorithmEd25519},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PKCS1_2048_SHA256, kms.AlgorithmRSA2048PKCS1SHA256},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PKCS1_2048_SHA384, kms.AlgorithmRSA2048PKCS1SHA384},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PKCS1_2048_SHA512, kms.AlgorithmRSA2048PKCS1SHA512},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PKCS1_3072_SHA256, kms.AlgorithmRSA3072PKCS1SHA256},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PKCS1_3072_SHA384, kms.AlgorithmRSA3072PKCS1SHA384},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PKCS1_3072_SHA512, kms.AlgorithmRSA3072PKCS1SHA512},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PKCS1_4096_SHA256, kms.AlgorithmRSA4096PKCS1SHA256},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PKCS1_4096_SHA384, kms.AlgorithmRSA4096PKCS1SHA384},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PKCS1_4096_SHA512, kms.AlgorithmRSA4096PKCS1SHA512},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PSS_2048_SHA256, kms.AlgorithmRSA2048PSSSHA256},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PSS_2048_SHA384, kms.AlgorithmRSA2048PSSSHA384},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PSS_2048_SHA512, kms.AlgorithmRSA2048PSSSHA512},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PSS_3072_SHA256, kms.AlgorithmRSA3072PSSSHA256},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PSS_3072_SHA384, kms.AlgorithmRSA3072PSSSHA384},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PSS_3072_SHA512, kms.AlgorithmRSA3072PSSSHA512},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PSS_4096_SHA256, kms.AlgorithmRSA4096PSSSHA256},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PSS_4096_SHA384, kms.AlgorithmRSA4096PSSSHA384},
+	{kmsv1.Algorithm_ALGORITHM_RSA_SIGN_PSS_4096_SHA512, kms.AlgorithmRSA4096PSSSHA512},
+	{kmsv1.Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_2048_SHA256, kms.AlgorithmRSA2048OAEPSHA256},
+	{kmsv1.Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_2048_SHA1, kms.AlgorithmRSA2048OAEPSHA1},
+	{kmsv1.Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_3072_SHA256, kms.AlgorithmRSA3072OAEPSHA256},
+	{kmsv1.Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_3072_SHA1, kms.AlgorithmRSA3072OAEPSHA1},
+	{kmsv1.Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_4096_SHA256, kms.AlgorithmRSA4096OAEPSHA256},
+	{kmsv1.Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_4096_SHA1, kms.AlgorithmRSA4096OAEPSHA1},
+	{kmsv1.Algorithm_ALGORITHM_HMAC_SHA256, kms.AlgorithmHMACSHA256},
+	{kmsv1.Algorithm_ALGORITHM_HMAC_SHA384, kms.AlgorithmHMACSHA384},
+	{kmsv1.Algorithm_ALGORITHM_HMAC_SHA512, kms.AlgorithmHMACSHA512},
+}
+
+var signatureFormats = enumTable[kmsv1.SignatureFormat, kms.SignatureFormat]{
+	{kmsv1.SignatureFormat_SIGNATURE_FORMAT_DER, kms.SignatureDER},
+	{kmsv1.SignatureFormat_SIGNATURE_FORMAT_RAW, kms.SignatureRaw},
+}
+
+var publicKeyFormats = enumTable[kmsv1.PublicKeyFormat, kms.PublicKeyFormat]{
+	{kmsv1.PublicKeyFormat_PUBLIC_KEY_FORMAT_PEM, kms.PublicKeyPEM},
+	{kmsv1.PublicKeyFormat_PUBLIC_KEY_FORMAT_DER, kms.PublicKeyDER},
+	{kmsv1.PublicKeyFormat_PUBLIC_KEY_FORMAT_JWK, kms.PublicKeyJWK},
+}
+
+var hashes = enumTable[kmsv1.HashAlgorithm, crypto.Hash]{
+	{kmsv1.HashAlgorithm_HASH_ALGORITHM_SHA256, crypto.SHA256},
+	{kmsv1.HashAlgorithm_HASH_ALGORITHM_SHA384, crypto.SHA384},
+	{kmsv1.HashAlgorithm_HASH_ALGORITHM_SHA512, crypto.SHA512},
 }
 
 var profiles = enumTable[kmsv1.ProtectionProfile, kms.Profile]{
@@ -68,6 +121,17 @@ func (t enumTable[W, D]) encode(domain D) W {
 	}
 	var unspecified W
 	return unspecified
+}
+
+// encodeRequested is encode for requests. What has no value on the wire becomes one that
+// every service refuses: to leave it out would be to ask for the default instead.
+func (t enumTable[W, D]) encodeRequested(domain D) W {
+	m := t.encode(domain)
+	var none D
+	if m.Number() == 0 && domain != none {
+		return W(-1)
+	}
+	return m
 }
 
 // decode is the value in the domain: none for unspecified, and for a value that this

@@ -63,13 +63,32 @@ func aVersionInfo() *kms.VersionInfo {
 			RestoreTo:      kms.StateRevoked,
 			FirstUse:       aTime(5),
 			Revision:       1 << 60,
+			Attributes:     someAttributes(hsm.ReportedTrue, []string{"CKM_ECDSA"}),
+			Imported:       true,
 		},
+		Algorithm:   kms.AlgorithmECP521SHA512,
 		Primary:     true,
 		Unavailable: "the object is missing",
+		Host:        aHostReport(),
 		Usage: []kms.UsageCount{
 			{UID: hsm.UID{1, 2, 3, 0xff}, Action: kms.ActionDecrypt, Count: 1 << 63, LastUsed: aTime(6)},
 			{UID: hsm.UID{1, 2, 3, 0xff}, Action: kms.ActionEncrypt, Count: 7, LastUsed: aTime(5)},
 		},
+	}
+}
+
+func someAttributes(r hsm.Report, mechanisms []string) kms.ObjectAttributes {
+	return kms.ObjectAttributes{Attributes: hsm.Attributes{
+		Local: r, Sensitive: r, AlwaysSensitive: r, Extractable: r, NeverExtractable: r, Modifiable: r, Copyable: r, Private: r,
+		KeyGenMechanism: "CKM_EC_KEY_PAIR_GEN",
+	}, Mechanisms: mechanisms}
+}
+
+func aHostReport() *kms.HostReport {
+	return &kms.HostReport{
+		Attributes: someAttributes(hsm.ReportedFalse, []string{}), Usable: true, Problem: "it does not answer",
+		Module: "/usr/lib/softhsm/libsofthsm2.so", Library: "SoftHSM 2.6", Label: "token", Serial: "0123", Manufacturer: "m",
+		Model: "v2", Firmware: "2.6",
 	}
 }
 

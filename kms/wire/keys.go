@@ -16,9 +16,9 @@ func EncodeCreateKeyRequest(r *kms.CreateKeyRequest) *kmsv1.CreateKeyRequest {
 		Parent: encodeName(r.Name.Namespace()),
 		KeyId:  r.Name.ID(),
 		Key: &kmsv1.Key{
-			Purpose:           purposes.encode(r.Purpose),
-			Algorithm:         algorithms.encode(r.Algorithm),
-			ProtectionProfile: profiles.encode(r.Profile),
+			Purpose:           purposes.encodeRequested(r.Purpose),
+			Algorithm:         algorithms.encodeRequested(r.Algorithm),
+			ProtectionProfile: profiles.encodeRequested(r.Profile),
 			Labels:            r.Labels,
 			RotationPeriod:    encodeDuration(r.RotationPeriod),
 		},
@@ -40,6 +40,12 @@ func DecodeCreateKeyRequest(m *kmsv1.CreateKeyRequest) (*kms.CreateKeyRequest, e
 		RotationPeriod: d.duration("key.rotation_period", key.GetRotationPeriod()),
 		RequestID:      m.GetRequestId(),
 	}
+	d.refuseOutput(key)
+	return r, d.err()
+}
+
+// refuseOutput refuses the fields of a key to be made that are not the caller's to set.
+func (d *decoder) refuseOutput(key *kmsv1.Key) {
 	for _, output := range []struct {
 		field string
 		set   bool
@@ -57,7 +63,6 @@ func DecodeCreateKeyRequest(m *kmsv1.CreateKeyRequest) (*kms.CreateKeyRequest, e
 			d.refuse(output.field, "must not be set")
 		}
 	}
-	return r, d.err()
 }
 
 // newKey makes the name of a key to create from its parent and its last segment.

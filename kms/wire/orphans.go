@@ -25,7 +25,7 @@ func DecodeOrphan(m *kmsv1.Orphan) (*kms.OrphanInfo, error) {
 		Label:       m.GetLabel(),
 		DestroyTime: decodeTime(m.GetDestroyTime()),
 	}
-	for _, spec := range []hsm.KeySpec{hsm.AES256Blocks, hsm.AES256GCM} {
+	for _, spec := range hsm.KeySpecs() {
 		if spec.String() == m.GetKeySpec() {
 			o.Spec = spec
 		}

@@ -107,6 +107,10 @@ func EncodeKeyVersion(v *kms.VersionInfo) *kmsv1.KeyVersion {
 				Action: string(u.Action), Count: u.Count, LastUsedTime: encodeTime(u.LastUsed),
 			}
 		}),
+		Algorithm:  algorithms.encode(v.Algorithm),
+		Imported:   v.Imported,
+		Attributes: encodeAttributes(&v.Attributes),
+		HostReport: encodeHostReport(v.Host),
 	}
 }
 
@@ -126,10 +130,14 @@ func DecodeKeyVersion(m *kmsv1.KeyVersion) (*kms.VersionInfo, error) {
 			DestroyTime:    decodeTime(m.GetDestroyTime()),
 			RestoreTo:      states.lenient(m.GetRestoreState()),
 			FirstUse:       decodeTime(m.GetFirstUseTime()),
+			Attributes:     decodeAttributes(m.GetAttributes()),
+			Imported:       m.GetImported(),
 			Revision:       parsed(&r, m.GetEtag(), parseEtag),
 		},
+		Algorithm:   algorithms.lenient(m.GetAlgorithm()),
 		Primary:     m.GetPrimary(),
 		Unavailable: m.GetUnavailableReason(),
+		Host:        decodeHostReport(m.GetHostReport()),
 	}
 	for _, u := range m.GetUsage() {
 		v.Usage = append(v.Usage, kms.UsageCount{

@@ -50,6 +50,7 @@ func sameDomain() []cmp.Option {
 		cmp.Comparer(func(a, b kms.NamespaceName) bool { return a == b }),
 		cmp.Comparer(func(a, b kms.KeyName) bool { return a == b }),
 		cmp.Comparer(func(a, b kms.VersionName) bool { return a == b }),
+		cmp.Comparer(func(a, b kms.ImportJobName) bool { return a == b }),
 		cmp.Comparer(func(a, b error) bool {
 			return Reason(a) == Reason(b) && (a == nil || a.Error() == b.Error())
 		}),
@@ -348,13 +349,16 @@ func TestEnumTablesAreComplete(t *testing.T) {
 	checkEnum(t, purposes)
 	checkEnum(t, algorithms)
 	checkEnum(t, profiles)
+	checkEnum(t, signatureFormats)
+	checkEnum(t, publicKeyFormats)
+	checkEnum(t, hashes)
 	checkEnum(t, states)
 	checkEnum(t, tokenSwitches)
 	checkEnum(t, severities)
 }
 
 func checkEnum[W interface {
-	comparable
+	~int32
 	protoreflect.Enum
 }, D comparable](t *testing.T, table enumTable[W, D]) {
 	t.Helper()
@@ -371,5 +375,8 @@ func checkEnum[W interface {
 			t.Errorf("%s does not survive", values.Get(i).FullName())
 		}
 		seen[domain] = true
+		if table.encodeRequested(domain) != wire {
+			t.Errorf("%s is not asked for as it is", values.Get(i).FullName())
+		}
 	}
 }

@@ -32,6 +32,8 @@ func Wipe(message any) {
 		for _, result := range m.GetResults() {
 			clear(result.GetDataKey())
 		}
+	case *kmsv1.AsymmetricDecryptResponse:
+		clear(m.GetPlaintext())
 	case *kmsv1.GenerateRandomResponse:
 		clear(m.GetData())
 	}

@@ -118,6 +118,7 @@ func testReseal(t *testing.T, target *Target) {
 func resealed(c *kms.Contents, head kms.Head) *kms.Contents {
 	return stored(&kms.Change{
 		Origin: c.Origin, Namespaces: c.Namespaces, Keys: c.Keys, Versions: c.Versions, Orphans: c.Orphans,
+		ImportJobs: c.ImportJobs,
 	}, head)
 }
 

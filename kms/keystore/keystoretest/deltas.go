@@ -62,6 +62,7 @@ func testChanges(t *testing.T, target *Target) {
 	all := &kms.Delta{
 		Head: last, Origin: first.Origin, Namespaces: first.Namespaces, Keys: []*kms.Key{key, first.Keys[1]},
 		Versions: []*kms.Version{&version, first.Versions[1], first.Versions[2]}, Orphans: first.Orphans,
+		ImportJobs: first.ImportJobs,
 	}
 	want := map[kms.Revision]*kms.Delta{
 		0:                   all,
@@ -92,14 +93,19 @@ func testChangesRemoved(t *testing.T, target *Target) {
 	key := Key(t, first.Namespaces[0], "short-lived", kms.ProfileStrict)
 	version := Version(key, 1)
 	orphan := first.Orphans[0]
-	creation := &kms.Change{Keys: []*kms.Key{key}, Versions: []*kms.Version{version}}
+	job := ImportJob(t, first.Namespaces[0], "short-lived")
+	creation := &kms.Change{
+		Keys: []*kms.Key{key}, Versions: []*kms.Version{version}, ImportJobs: []*kms.ImportJob{job},
+	}
 	created := commit(t, target.Store, creation)
 	made := stored(creation, created)
 	removed := commit(t, target.Store, &kms.Change{
 		RemoveKeys: made.Keys, RemoveVersions: made.Versions, RemoveOrphans: []*kms.Orphan{orphan},
+		RemoveImportJobs: made.ImportJobs,
 	})
 	want := &kms.Delta{
 		Head: removed, RemovedKeys: []kms.KeyName{key.Name}, RemovedVersions: []kms.VersionName{version.Name},
+		RemovedImportJobs: []kms.ImportJobName{job.Name},
 	}
 	want.RemovedOrphans = append(want.RemovedOrphans, orphan.UID)
 	check := func() {
@@ -114,15 +120,20 @@ func testChangesRemoved(t *testing.T, target *Target) {
 
 	again := commit(t, target.Store, creation)
 	made = stored(creation, again)
-	want = &kms.Delta{Head: again, Keys: made.Keys, Versions: made.Versions, RemovedOrphans: want.RemovedOrphans}
+	want = &kms.Delta{
+		Head: again, Keys: made.Keys, Versions: made.Versions, ImportJobs: made.ImportJobs, RemovedOrphans: want.RemovedOrphans,
+	}
 	check()
-	if diff := cmp.Diff(&kms.Delta{Head: again, Keys: made.Keys, Versions: made.Versions},
+	if diff := cmp.Diff(&kms.Delta{Head: again, Keys: made.Keys, Versions: made.Versions, ImportJobs: made.ImportJobs},
 		changes(t, target.Store, removed.Revision), compare...); diff != "" {
 		t.Errorf("changes after the removal (-want +got):\n%s", diff)
 	}
-	removed = commit(t, target.Store, &kms.Change{RemoveKeys: made.Keys, RemoveVersions: made.Versions})
+	removed = commit(t, target.Store, &kms.Change{
+		RemoveKeys: made.Keys, RemoveVersions: made.Versions, RemoveImportJobs: made.ImportJobs,
+	})
 	want = &kms.Delta{
-		Head: removed, RemovedKeys: []kms.KeyName{key.Name}, RemovedVersions: []kms.VersionName{version.Name},
+		RemovedImportJobs: []kms.ImportJobName{job.Name},
+		Head:              removed, RemovedKeys: []kms.KeyName{key.Name}, RemovedVersions: []kms.VersionName{version.Name},
 		RemovedOrphans: want.RemovedOrphans,
 	}
 	check()
@@ -289,7 +300,7 @@ func testConcurrentHandles(t *testing.T, target *Target) {
 			m := newMirror()
 			m.commit(&kms.Change{
 				Origin: contents.Origin, Namespaces: contents.Namespaces, Keys: contents.Keys,
-				Versions: contents.Versions, Orphans: contents.Orphans,
+				Versions: contents.Versions, Orphans: contents.Orphans, ImportJobs: contents.ImportJobs,
 			}, contents.Head)
 			followed = append(followed, m)
 			group.Go(func() {

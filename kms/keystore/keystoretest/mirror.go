@@ -16,6 +16,7 @@ type mirror struct {
 	keys       map[kms.KeyName]*kms.Key
 	versions   map[kms.VersionName]*kms.Version
 	orphans    map[hsm.UID]*kms.Orphan
+	importJobs map[kms.ImportJobName]*kms.ImportJob
 }
 
 func newMirror() *mirror {
@@ -24,6 +25,7 @@ func newMirror() *mirror {
 		keys:       make(map[kms.KeyName]*kms.Key),
 		versions:   make(map[kms.VersionName]*kms.Version),
 		orphans:    make(map[hsm.UID]*kms.Orphan),
+		importJobs: make(map[kms.ImportJobName]*kms.ImportJob),
 	}
 }
 
@@ -39,10 +41,13 @@ func (m *mirror) apply(d *kms.Delta) {
 	for _, uid := range d.RemovedOrphans {
 		delete(m.orphans, uid)
 	}
+	for _, name := range d.RemovedImportJobs {
+		delete(m.importJobs, name)
+	}
 	if d.Origin != nil {
 		m.origin = d.Origin
 	}
-	m.put(d.Namespaces, d.Keys, d.Versions, d.Orphans)
+	m.put(d.Namespaces, d.Keys, d.Versions, d.Orphans, d.ImportJobs)
 }
 
 // commit takes in a change that was made, with the head that it has led to.
@@ -56,15 +61,23 @@ func (m *mirror) commit(c *kms.Change, head kms.Head) {
 	for _, o := range c.RemoveOrphans {
 		delete(m.orphans, o.UID)
 	}
+	for _, j := range c.RemoveImportJobs {
+		delete(m.importJobs, j.Name)
+	}
 	made := stored(c, head)
 	if made.Origin != nil {
 		m.origin = made.Origin
 	}
-	m.put(made.Namespaces, made.Keys, made.Versions, made.Orphans)
+	m.put(made.Namespaces, made.Keys, made.Versions, made.Orphans, made.ImportJobs)
 	m.head = head
 }
 
-func (m *mirror) put(namespaces []*kms.Namespace, keys []*kms.Key, versions []*kms.Version, orphans []*kms.Orphan) {
+func (m *mirror) put(namespaces []*kms.Namespace, keys []*kms.Key, versions []*kms.Version, orphans []*kms.Orphan,
+	importJobs []*kms.ImportJob,
+) {
+	for _, j := range importJobs {
+		m.importJobs[j.Name] = j
+	}
 	for _, n := range namespaces {
 		m.namespaces[n.Name] = n
 	}
@@ -88,5 +101,6 @@ func (m *mirror) contents() *kms.Contents {
 		Keys:       slices.Collect(maps.Values(m.keys)),
 		Versions:   slices.Collect(maps.Values(m.versions)),
 		Orphans:    slices.Collect(maps.Values(m.orphans)),
+		ImportJobs: slices.Collect(maps.Values(m.importJobs)),
 	}
 }

@@ -23,14 +23,14 @@ func testModel(t *testing.T, target *Target) {
 	contents := populate(t, target.Store)
 	m.expected.commit(&kms.Change{
 		Origin: contents.Origin, Namespaces: contents.Namespaces, Keys: contents.Keys,
-		Versions: contents.Versions, Orphans: contents.Orphans,
+		Versions: contents.Versions, Orphans: contents.Orphans, ImportJobs: contents.ImportJobs,
 	}, contents.Head)
 	rapid.Check(t, func(rt *rapid.T) {
 		m.rt = rt
 		for range rapid.IntRange(1, 8).Draw(rt, "steps") {
 			rapid.SampledFrom([]func(){
 				m.createKey, m.createKey, m.addVersion, m.changeState, m.changeLabels, m.undoKey, m.undoVersion,
-				m.addOrphan, m.removeOrphan, m.putOrigin, m.reserve, m.follow,
+				m.addOrphan, m.removeOrphan, m.putImportJob, m.undoImportJob, m.putOrigin, m.reserve, m.follow,
 			}).Draw(rt, "step")()
 		}
 		m.follow()
@@ -171,6 +171,26 @@ func (m *machine) addOrphan() { m.commit(&kms.Change{Orphans: []*kms.Orphan{Orph
 func (m *machine) removeOrphan() {
 	for _, orphan := range m.expected.orphans {
 		m.commit(&kms.Change{RemoveOrphans: []*kms.Orphan{orphan}})
+		return
+	}
+}
+
+// putImportJob makes an import job by one of few names, or changes the one there is.
+func (m *machine) putImportJob() {
+	namespace := slices.Collect(maps.Values(m.expected.namespaces))[0]
+	job := ImportJob(&testing.T{}, namespace, fmt.Sprintf("job-%d", rapid.IntRange(0, 3).Draw(m.rt, "job")))
+	if known := m.expected.importJobs[job.Name]; known != nil {
+		*job = *known
+		job.State = rapid.SampledFrom([]kms.ImportJobState{
+			kms.ImportJobCreating, kms.ImportJobActive, kms.ImportJobExpired,
+		}).Draw(m.rt, "job state")
+	}
+	m.commit(&kms.Change{ImportJobs: []*kms.ImportJob{job}})
+}
+
+func (m *machine) undoImportJob() {
+	for _, job := range m.expected.importJobs {
+		m.commit(&kms.Change{RemoveImportJobs: []*kms.ImportJob{job}})
 		return
 	}
 }

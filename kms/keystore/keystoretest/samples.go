@@ -56,6 +56,33 @@ func Orphan() *kms.Orphan {
 	}
 }
 
+// ImportJob returns an import job of the namespace that is not stored yet, with every field
+// set.
+func ImportJob(t testing.TB, namespace *kms.Namespace, id string) *kms.ImportJob {
+	t.Helper()
+	name, err := kms.NewImportJobName(namespace.Name, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte(id))
+	return &kms.ImportJob{
+		Name:       name,
+		UID:        randomUID(),
+		Method:     kms.ImportRSA4096SHA1,
+		State:      kms.ImportJobActive,
+		CreateTime: sampleTime,
+		CreatedBy:  "unix:1000",
+		ExpireTime: sampleTime.Add(3 * 24 * time.Hour),
+		PublicKey:  digest[:20],
+		Attributes: kms.ObjectAttributes{
+			Attributes: hsm.Attributes{Local: hsm.ReportedTrue, Extractable: hsm.ReportedFalse},
+			Mechanisms: []string{"CKM_RSA_PKCS_OAEP"},
+		},
+		RequestID:     "6ba7b811-9dad-11d1-80b4-00c04fd430c8",
+		RequestDigest: digest[:],
+	}
+}
+
 func randomUID() (uid hsm.UID) {
 	_, _ = rand.Read(uid[:]) // never fails
 	return uid
@@ -78,7 +105,16 @@ func Version(key *kms.Key, number uint32) *kms.Version {
 		Epoch:          math.MaxUint32,
 		FirstUse:       sampleTime.Add(4 * time.Second),
 		Check:          digest[:16],
-		RequestID:      "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
-		RequestDigest:  digest[:],
+		Attributes: kms.ObjectAttributes{
+			Attributes: hsm.Attributes{
+				Local: hsm.ReportedTrue, Sensitive: hsm.ReportedTrue, AlwaysSensitive: hsm.ReportedFalse, Private: hsm.ReportedTrue,
+				Extractable: hsm.ReportedFalse, NeverExtractable: hsm.ReportedTrue, Modifiable: hsm.ReportedTrue,
+				KeyGenMechanism: "CKM_AES_KEY_GEN",
+			},
+			Mechanisms: []string{"CKM_AES_ECB"},
+		},
+		Imported:      true,
+		RequestID:     "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+		RequestDigest: digest[:],
 	}
 }

@@ -89,7 +89,7 @@ func testDiagnose(t *testing.T, target *Target) {
 		t.Fatal("no findings")
 	}
 	contents := slices.IndexFunc(findings, func(f kms.Finding) bool { return f.Check == "contents" })
-	if contents < 0 || !strings.Contains(findings[contents].Detail, "1 namespaces, 2 keys, 3 versions, 2 orphans") {
+	if contents < 0 || !strings.Contains(findings[contents].Detail, "1 namespaces, 2 keys, 3 versions, 2 orphans, 2 import_jobs") {
 		t.Errorf("the contents are not reported: %+v", findings)
 	}
 	for _, f := range findings {
@@ -105,12 +105,13 @@ func testDiagnose(t *testing.T, target *Target) {
 // compare is how contents are compared: regardless of the order of rows, of the time
 // zone, and of nil against empty.
 var compare = []cmp.Option{
-	cmp.AllowUnexported(kms.NamespaceName{}, kms.KeyName{}, kms.VersionName{}),
+	cmp.AllowUnexported(kms.NamespaceName{}, kms.KeyName{}, kms.VersionName{}, kms.ImportJobName{}),
 	cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) }),
 	cmpopts.EquateEmpty(),
 	cmpopts.SortSlices(func(a, b *kms.Namespace) bool { return a.Name.String() < b.Name.String() }),
 	cmpopts.SortSlices(func(a, b *kms.Key) bool { return a.Name.String() < b.Name.String() }),
 	cmpopts.SortSlices(func(a, b *kms.Orphan) bool { return a.UID.String() < b.UID.String() }),
+	cmpopts.SortSlices(func(a, b *kms.ImportJob) bool { return a.Name.String() < b.Name.String() }),
 	cmpopts.SortSlices(func(a, b *kms.Version) bool { return a.Name.String() < b.Name.String() }),
 }
 
@@ -150,7 +151,7 @@ func refused(t *testing.T, store kms.Store, change *kms.Change, sentinel error) 
 }
 
 // populate makes one namespace, a DERIVED key of two versions and a STRICT key of one,
-// an origin and two orphans in one change, and returns what is then stored.
+// an origin, two orphans and two import jobs in one change, and returns what is then stored.
 func populate(t testing.TB, store kms.Store) *kms.Contents {
 	t.Helper()
 	namespace := Namespace(t, "shop")
@@ -163,6 +164,7 @@ func populate(t testing.TB, store kms.Store) *kms.Contents {
 		Keys:       []*kms.Key{derived, strict},
 		Versions:   []*kms.Version{Version(derived, 1), Version(derived, 2), Version(strict, 1)},
 		Orphans:    []*kms.Orphan{Orphan(), Orphan()},
+		ImportJobs: []*kms.ImportJob{ImportJob(t, namespace, "laptop"), ImportJob(t, namespace, "migration")},
 		Origin:     &kms.Origin{Epoch: 1, Time: sampleTime, Principal: "unix:0", Reason: "restored\nfrom a backup"},
 	}
 	return stored(change, commit(t, store, change))
@@ -190,6 +192,11 @@ func stored(change *kms.Change, head kms.Head) *kms.Contents {
 		c := *o
 		c.Revision = head.Revision
 		contents.Orphans = append(contents.Orphans, &c)
+	}
+	for _, j := range change.ImportJobs {
+		c := *j
+		c.Revision = head.Revision
+		contents.ImportJobs = append(contents.ImportJobs, &c)
 	}
 	if change.Origin != nil {
 		c := *change.Origin

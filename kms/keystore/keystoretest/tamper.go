@@ -39,9 +39,12 @@ func sealedRows() []sealedRow {
 			[]string{"labels = '{}'", "primary_version = 1", "profile = 'STRICT'"}},
 		{"versions", version, "namespaces/shop/keys/orders/versions/1", []string{
 			"state = 'DISABLED'", "destroy_time = NULL", "restore_to = NULL", "epoch = 0", "restore_to = 'DISABLED'",
-			"request_digest = check_value"}},
+			"request_digest = check_value", "attributes = ''", "imported = 0"}},
 		{"reservations", "taken > 0", "encryption counter", []string{"taken = 0", "taken = taken - 1"}},
 		{"orphans", "principal = 'unix:0'", "orphan", []string{"destroy_time = destroy_time - 1", "label = ''"}},
+		{"import_jobs", "job_id = 'laptop'", "namespaces/shop/importJobs/laptop", []string{
+			"expire_time = expire_time + 1", "state = 'EXPIRED'", "public_key = request_digest", "attributes = ''",
+			"method = 'RSA_OAEP_3072_SHA1_AES_256'"}},
 		{"removals", "kind = 'orphan'", "removal of the orphan", []string{"name = '00000000000000000000000000000000'"}},
 	}
 }
@@ -74,7 +77,7 @@ func change(t *testing.T, store kms.Store) *kms.Contents {
 	version.State = kms.StateRevoked
 	commit(t, store, &kms.Change{
 		Origin: c.Origin, Namespaces: c.Namespaces, Keys: c.Keys, Versions: []*kms.Version{&version},
-		Orphans: c.Orphans[1:], RemoveOrphans: c.Orphans[:1],
+		Orphans: c.Orphans[1:], RemoveOrphans: c.Orphans[:1], ImportJobs: c.ImportJobs,
 	})
 	reserve(t, store, c)
 	return load(t, store)

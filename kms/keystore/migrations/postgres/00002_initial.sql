@@ -78,6 +78,8 @@ CREATE TABLE versions (
     epoch           bigint NOT NULL,
     first_use       bigint, -- NULL: never used
     check_value     bytea  NOT NULL,
+    attributes      text   NOT NULL, -- a JSON object: what the token reported of its object; empty: none yet
+    imported        bigint NOT NULL, -- 0 or 1
     request_id      text   NOT NULL,
     request_digest  bytea  NOT NULL,
     revision        bigint NOT NULL,
@@ -107,6 +109,26 @@ CREATE TABLE orphans (
     seal_key_id  text   NOT NULL
 );
 
+-- RSA keys under which callers wrap the keys that they bring in.
+CREATE TABLE import_jobs (
+    namespace_id   text   NOT NULL REFERENCES namespaces (namespace_id),
+    job_id         text   NOT NULL,
+    uid            text   NOT NULL UNIQUE, -- CKA_ID of the wrapping key
+    method         text   NOT NULL,
+    state          text   NOT NULL,
+    create_time    bigint NOT NULL,
+    created_by     text   NOT NULL,
+    expire_time    bigint NOT NULL,
+    public_key     bytea  NOT NULL, -- empty: none yet
+    attributes     text   NOT NULL, -- as of versions
+    request_id     text   NOT NULL,
+    request_digest bytea  NOT NULL,
+    revision       bigint NOT NULL,
+    seal           bytea  NOT NULL,
+    seal_key_id    text   NOT NULL,
+    PRIMARY KEY (namespace_id, job_id)
+);
+
 -- What was removed from the other sealed tables, and at which revision last. A name can
 -- be in use again.
 CREATE TABLE removals (
@@ -124,6 +146,7 @@ CREATE INDEX keys_revision ON keys (revision);
 CREATE INDEX versions_revision ON versions (revision);
 CREATE INDEX reservations_revision ON reservations (revision);
 CREATE INDEX orphans_revision ON orphans (revision);
+CREATE INDEX import_jobs_revision ON import_jobs (revision);
 CREATE INDEX removals_revision ON removals (revision);
 
 -- Neither of the following is sealed.

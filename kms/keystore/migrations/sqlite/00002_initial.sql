@@ -74,6 +74,8 @@ CREATE TABLE versions (
     epoch           INTEGER NOT NULL,
     first_use       INTEGER, -- NULL: never used
     check_value     BLOB    NOT NULL,
+    attributes      TEXT    NOT NULL, -- a JSON object: what the token reported of its object; empty: none yet
+    imported        INTEGER NOT NULL, -- 0 or 1
     request_id      TEXT    NOT NULL,
     request_digest  BLOB    NOT NULL,
     revision        INTEGER NOT NULL,
@@ -103,6 +105,26 @@ CREATE TABLE orphans (
     seal_key_id  TEXT    NOT NULL
 ) STRICT;
 
+-- RSA keys under which callers wrap the keys that they bring in.
+CREATE TABLE import_jobs (
+    namespace_id   TEXT    NOT NULL REFERENCES namespaces (namespace_id),
+    job_id         TEXT    NOT NULL,
+    uid            TEXT    NOT NULL UNIQUE, -- CKA_ID of the wrapping key
+    method         TEXT    NOT NULL,
+    state          TEXT    NOT NULL,
+    create_time    INTEGER NOT NULL,
+    created_by     TEXT    NOT NULL,
+    expire_time    INTEGER NOT NULL,
+    public_key     BLOB    NOT NULL, -- empty: none yet
+    attributes     TEXT    NOT NULL, -- as of versions
+    request_id     TEXT    NOT NULL,
+    request_digest BLOB    NOT NULL,
+    revision       INTEGER NOT NULL,
+    seal           BLOB    NOT NULL,
+    seal_key_id    TEXT    NOT NULL,
+    PRIMARY KEY (namespace_id, job_id)
+) STRICT;
+
 -- What was removed from the other sealed tables, and at which revision last. A name can
 -- be in use again.
 CREATE TABLE removals (
@@ -120,6 +142,7 @@ CREATE INDEX keys_revision ON keys (revision);
 CREATE INDEX versions_revision ON versions (revision);
 CREATE INDEX reservations_revision ON reservations (revision);
 CREATE INDEX orphans_revision ON orphans (revision);
+CREATE INDEX import_jobs_revision ON import_jobs (revision);
 CREATE INDEX removals_revision ON removals (revision);
 
 -- Neither of the following is sealed.

@@ -2103,7 +2103,7 @@ var File_keyholt_kms_v1_crypto_service_proto protoreflect.FileDescriptor
 
 const file_keyholt_kms_v1_crypto_service_proto_rawDesc = "" +
 	"\n" +
-	"#keyholt/kms/v1/crypto_service.proto\x12\x0ekeyholt.kms.v1\x1a\x1ekeyholt/kms/v1/resources.proto\"\xb0\x02\n" +
+	"#keyholt/kms/v1/crypto_service.proto\x12\x0ekeyholt.kms.v1\x1a\x1fkeyholt/kms/v1/asymmetric.proto\x1a\x18keyholt/kms/v1/mac.proto\x1a\x1ekeyholt/kms/v1/resources.proto\"\xb0\x02\n" +
 	"\x0eEncryptRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1c\n" +
 	"\tplaintext\x18\x02 \x01(\fR\tplaintext\x12d\n" +
@@ -2279,7 +2279,7 @@ const file_keyholt_kms_v1_crypto_service_proto_rawDesc = "" +
 	"\x15GenerateRandomRequest\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x05R\x04size\",\n" +
 	"\x16GenerateRandomResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\x94\a\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xa9\r\n" +
 	"\rCryptoService\x12J\n" +
 	"\aEncrypt\x12\x1e.keyholt.kms.v1.EncryptRequest\x1a\x1f.keyholt.kms.v1.EncryptResponse\x12J\n" +
 	"\aDecrypt\x12\x1e.keyholt.kms.v1.DecryptRequest\x1a\x1f.keyholt.kms.v1.DecryptResponse\x12P\n" +
@@ -2289,7 +2289,16 @@ const file_keyholt_kms_v1_crypto_service_proto_rawDesc = "" +
 	"\x10GenerateDataKeys\x12'.keyholt.kms.v1.GenerateDataKeysRequest\x1a(.keyholt.kms.v1.GenerateDataKeysResponse\x12Y\n" +
 	"\fWrapDataKeys\x12#.keyholt.kms.v1.WrapDataKeysRequest\x1a$.keyholt.kms.v1.WrapDataKeysResponse\x12_\n" +
 	"\x0eUnwrapDataKeys\x12%.keyholt.kms.v1.UnwrapDataKeysRequest\x1a&.keyholt.kms.v1.UnwrapDataKeysResponse\x12_\n" +
-	"\x0eRewrapDataKeys\x12%.keyholt.kms.v1.RewrapDataKeysRequest\x1a&.keyholt.kms.v1.RewrapDataKeysResponse\x12_\n" +
+	"\x0eRewrapDataKeys\x12%.keyholt.kms.v1.RewrapDataKeysRequest\x1a&.keyholt.kms.v1.RewrapDataKeysResponse\x12A\n" +
+	"\x04Sign\x12\x1b.keyholt.kms.v1.SignRequest\x1a\x1c.keyholt.kms.v1.SignResponse\x12P\n" +
+	"\tBatchSign\x12 .keyholt.kms.v1.BatchSignRequest\x1a!.keyholt.kms.v1.BatchSignResponse\x12G\n" +
+	"\x06Verify\x12\x1d.keyholt.kms.v1.VerifyRequest\x1a\x1e.keyholt.kms.v1.VerifyResponse\x12Y\n" +
+	"\fGetPublicKey\x12#.keyholt.kms.v1.GetPublicKeyRequest\x1a$.keyholt.kms.v1.GetPublicKeyResponse\x12h\n" +
+	"\x11AsymmetricDecrypt\x12(.keyholt.kms.v1.AsymmetricDecryptRequest\x1a).keyholt.kms.v1.AsymmetricDecryptResponse\x12V\n" +
+	"\vGenerateMac\x12\".keyholt.kms.v1.GenerateMacRequest\x1a#.keyholt.kms.v1.GenerateMacResponse\x12e\n" +
+	"\x10BatchGenerateMac\x12'.keyholt.kms.v1.BatchGenerateMacRequest\x1a(.keyholt.kms.v1.BatchGenerateMacResponse\x12P\n" +
+	"\tVerifyMac\x12 .keyholt.kms.v1.VerifyMacRequest\x1a!.keyholt.kms.v1.VerifyMacResponse\x12_\n" +
+	"\x0eBatchVerifyMac\x12%.keyholt.kms.v1.BatchVerifyMacRequest\x1a&.keyholt.kms.v1.BatchVerifyMacResponse\x12_\n" +
 	"\x0eGenerateRandom\x12%.keyholt.kms.v1.GenerateRandomRequest\x1a&.keyholt.kms.v1.GenerateRandomResponseB7Z5github.com/keyholt/keyholt/proto/keyholt/kms/v1;kmsv1b\x06proto3"
 
 var (
@@ -2347,6 +2356,24 @@ var file_keyholt_kms_v1_crypto_service_proto_goTypes = []any{
 	(*RewrapDataKeysResponse_Result)(nil),   // 38: keyholt.kms.v1.RewrapDataKeysResponse.Result
 	(*Binding)(nil),                         // 39: keyholt.kms.v1.Binding
 	(*Status)(nil),                          // 40: keyholt.kms.v1.Status
+	(*SignRequest)(nil),                     // 41: keyholt.kms.v1.SignRequest
+	(*BatchSignRequest)(nil),                // 42: keyholt.kms.v1.BatchSignRequest
+	(*VerifyRequest)(nil),                   // 43: keyholt.kms.v1.VerifyRequest
+	(*GetPublicKeyRequest)(nil),             // 44: keyholt.kms.v1.GetPublicKeyRequest
+	(*AsymmetricDecryptRequest)(nil),        // 45: keyholt.kms.v1.AsymmetricDecryptRequest
+	(*GenerateMacRequest)(nil),              // 46: keyholt.kms.v1.GenerateMacRequest
+	(*BatchGenerateMacRequest)(nil),         // 47: keyholt.kms.v1.BatchGenerateMacRequest
+	(*VerifyMacRequest)(nil),                // 48: keyholt.kms.v1.VerifyMacRequest
+	(*BatchVerifyMacRequest)(nil),           // 49: keyholt.kms.v1.BatchVerifyMacRequest
+	(*SignResponse)(nil),                    // 50: keyholt.kms.v1.SignResponse
+	(*BatchSignResponse)(nil),               // 51: keyholt.kms.v1.BatchSignResponse
+	(*VerifyResponse)(nil),                  // 52: keyholt.kms.v1.VerifyResponse
+	(*GetPublicKeyResponse)(nil),            // 53: keyholt.kms.v1.GetPublicKeyResponse
+	(*AsymmetricDecryptResponse)(nil),       // 54: keyholt.kms.v1.AsymmetricDecryptResponse
+	(*GenerateMacResponse)(nil),             // 55: keyholt.kms.v1.GenerateMacResponse
+	(*BatchGenerateMacResponse)(nil),        // 56: keyholt.kms.v1.BatchGenerateMacResponse
+	(*VerifyMacResponse)(nil),               // 57: keyholt.kms.v1.VerifyMacResponse
+	(*BatchVerifyMacResponse)(nil),          // 58: keyholt.kms.v1.BatchVerifyMacResponse
 }
 var file_keyholt_kms_v1_crypto_service_proto_depIdxs = []int32{
 	20, // 0: keyholt.kms.v1.EncryptRequest.encryption_context:type_name -> keyholt.kms.v1.EncryptRequest.EncryptionContextEntry
@@ -2391,19 +2418,37 @@ var file_keyholt_kms_v1_crypto_service_proto_depIdxs = []int32{
 	12, // 39: keyholt.kms.v1.CryptoService.WrapDataKeys:input_type -> keyholt.kms.v1.WrapDataKeysRequest
 	14, // 40: keyholt.kms.v1.CryptoService.UnwrapDataKeys:input_type -> keyholt.kms.v1.UnwrapDataKeysRequest
 	16, // 41: keyholt.kms.v1.CryptoService.RewrapDataKeys:input_type -> keyholt.kms.v1.RewrapDataKeysRequest
-	18, // 42: keyholt.kms.v1.CryptoService.GenerateRandom:input_type -> keyholt.kms.v1.GenerateRandomRequest
-	1,  // 43: keyholt.kms.v1.CryptoService.Encrypt:output_type -> keyholt.kms.v1.EncryptResponse
-	3,  // 44: keyholt.kms.v1.CryptoService.Decrypt:output_type -> keyholt.kms.v1.DecryptResponse
-	5,  // 45: keyholt.kms.v1.CryptoService.ReEncrypt:output_type -> keyholt.kms.v1.ReEncryptResponse
-	7,  // 46: keyholt.kms.v1.CryptoService.BatchEncrypt:output_type -> keyholt.kms.v1.BatchEncryptResponse
-	9,  // 47: keyholt.kms.v1.CryptoService.BatchDecrypt:output_type -> keyholt.kms.v1.BatchDecryptResponse
-	11, // 48: keyholt.kms.v1.CryptoService.GenerateDataKeys:output_type -> keyholt.kms.v1.GenerateDataKeysResponse
-	13, // 49: keyholt.kms.v1.CryptoService.WrapDataKeys:output_type -> keyholt.kms.v1.WrapDataKeysResponse
-	15, // 50: keyholt.kms.v1.CryptoService.UnwrapDataKeys:output_type -> keyholt.kms.v1.UnwrapDataKeysResponse
-	17, // 51: keyholt.kms.v1.CryptoService.RewrapDataKeys:output_type -> keyholt.kms.v1.RewrapDataKeysResponse
-	19, // 52: keyholt.kms.v1.CryptoService.GenerateRandom:output_type -> keyholt.kms.v1.GenerateRandomResponse
-	43, // [43:53] is the sub-list for method output_type
-	33, // [33:43] is the sub-list for method input_type
+	41, // 42: keyholt.kms.v1.CryptoService.Sign:input_type -> keyholt.kms.v1.SignRequest
+	42, // 43: keyholt.kms.v1.CryptoService.BatchSign:input_type -> keyholt.kms.v1.BatchSignRequest
+	43, // 44: keyholt.kms.v1.CryptoService.Verify:input_type -> keyholt.kms.v1.VerifyRequest
+	44, // 45: keyholt.kms.v1.CryptoService.GetPublicKey:input_type -> keyholt.kms.v1.GetPublicKeyRequest
+	45, // 46: keyholt.kms.v1.CryptoService.AsymmetricDecrypt:input_type -> keyholt.kms.v1.AsymmetricDecryptRequest
+	46, // 47: keyholt.kms.v1.CryptoService.GenerateMac:input_type -> keyholt.kms.v1.GenerateMacRequest
+	47, // 48: keyholt.kms.v1.CryptoService.BatchGenerateMac:input_type -> keyholt.kms.v1.BatchGenerateMacRequest
+	48, // 49: keyholt.kms.v1.CryptoService.VerifyMac:input_type -> keyholt.kms.v1.VerifyMacRequest
+	49, // 50: keyholt.kms.v1.CryptoService.BatchVerifyMac:input_type -> keyholt.kms.v1.BatchVerifyMacRequest
+	18, // 51: keyholt.kms.v1.CryptoService.GenerateRandom:input_type -> keyholt.kms.v1.GenerateRandomRequest
+	1,  // 52: keyholt.kms.v1.CryptoService.Encrypt:output_type -> keyholt.kms.v1.EncryptResponse
+	3,  // 53: keyholt.kms.v1.CryptoService.Decrypt:output_type -> keyholt.kms.v1.DecryptResponse
+	5,  // 54: keyholt.kms.v1.CryptoService.ReEncrypt:output_type -> keyholt.kms.v1.ReEncryptResponse
+	7,  // 55: keyholt.kms.v1.CryptoService.BatchEncrypt:output_type -> keyholt.kms.v1.BatchEncryptResponse
+	9,  // 56: keyholt.kms.v1.CryptoService.BatchDecrypt:output_type -> keyholt.kms.v1.BatchDecryptResponse
+	11, // 57: keyholt.kms.v1.CryptoService.GenerateDataKeys:output_type -> keyholt.kms.v1.GenerateDataKeysResponse
+	13, // 58: keyholt.kms.v1.CryptoService.WrapDataKeys:output_type -> keyholt.kms.v1.WrapDataKeysResponse
+	15, // 59: keyholt.kms.v1.CryptoService.UnwrapDataKeys:output_type -> keyholt.kms.v1.UnwrapDataKeysResponse
+	17, // 60: keyholt.kms.v1.CryptoService.RewrapDataKeys:output_type -> keyholt.kms.v1.RewrapDataKeysResponse
+	50, // 61: keyholt.kms.v1.CryptoService.Sign:output_type -> keyholt.kms.v1.SignResponse
+	51, // 62: keyholt.kms.v1.CryptoService.BatchSign:output_type -> keyholt.kms.v1.BatchSignResponse
+	52, // 63: keyholt.kms.v1.CryptoService.Verify:output_type -> keyholt.kms.v1.VerifyResponse
+	53, // 64: keyholt.kms.v1.CryptoService.GetPublicKey:output_type -> keyholt.kms.v1.GetPublicKeyResponse
+	54, // 65: keyholt.kms.v1.CryptoService.AsymmetricDecrypt:output_type -> keyholt.kms.v1.AsymmetricDecryptResponse
+	55, // 66: keyholt.kms.v1.CryptoService.GenerateMac:output_type -> keyholt.kms.v1.GenerateMacResponse
+	56, // 67: keyholt.kms.v1.CryptoService.BatchGenerateMac:output_type -> keyholt.kms.v1.BatchGenerateMacResponse
+	57, // 68: keyholt.kms.v1.CryptoService.VerifyMac:output_type -> keyholt.kms.v1.VerifyMacResponse
+	58, // 69: keyholt.kms.v1.CryptoService.BatchVerifyMac:output_type -> keyholt.kms.v1.BatchVerifyMacResponse
+	19, // 70: keyholt.kms.v1.CryptoService.GenerateRandom:output_type -> keyholt.kms.v1.GenerateRandomResponse
+	52, // [52:71] is the sub-list for method output_type
+	33, // [33:52] is the sub-list for method input_type
 	33, // [33:33] is the sub-list for extension type_name
 	33, // [33:33] is the sub-list for extension extendee
 	0,  // [0:33] is the sub-list for field type_name
@@ -2414,6 +2459,8 @@ func file_keyholt_kms_v1_crypto_service_proto_init() {
 	if File_keyholt_kms_v1_crypto_service_proto != nil {
 		return
 	}
+	file_keyholt_kms_v1_asymmetric_proto_init()
+	file_keyholt_kms_v1_mac_proto_init()
 	file_keyholt_kms_v1_resources_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -19,24 +19,36 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CryptoService_Encrypt_FullMethodName          = "/keyholt.kms.v1.CryptoService/Encrypt"
-	CryptoService_Decrypt_FullMethodName          = "/keyholt.kms.v1.CryptoService/Decrypt"
-	CryptoService_ReEncrypt_FullMethodName        = "/keyholt.kms.v1.CryptoService/ReEncrypt"
-	CryptoService_BatchEncrypt_FullMethodName     = "/keyholt.kms.v1.CryptoService/BatchEncrypt"
-	CryptoService_BatchDecrypt_FullMethodName     = "/keyholt.kms.v1.CryptoService/BatchDecrypt"
-	CryptoService_GenerateDataKeys_FullMethodName = "/keyholt.kms.v1.CryptoService/GenerateDataKeys"
-	CryptoService_WrapDataKeys_FullMethodName     = "/keyholt.kms.v1.CryptoService/WrapDataKeys"
-	CryptoService_UnwrapDataKeys_FullMethodName   = "/keyholt.kms.v1.CryptoService/UnwrapDataKeys"
-	CryptoService_RewrapDataKeys_FullMethodName   = "/keyholt.kms.v1.CryptoService/RewrapDataKeys"
-	CryptoService_GenerateRandom_FullMethodName   = "/keyholt.kms.v1.CryptoService/GenerateRandom"
+	CryptoService_Encrypt_FullMethodName           = "/keyholt.kms.v1.CryptoService/Encrypt"
+	CryptoService_Decrypt_FullMethodName           = "/keyholt.kms.v1.CryptoService/Decrypt"
+	CryptoService_ReEncrypt_FullMethodName         = "/keyholt.kms.v1.CryptoService/ReEncrypt"
+	CryptoService_BatchEncrypt_FullMethodName      = "/keyholt.kms.v1.CryptoService/BatchEncrypt"
+	CryptoService_BatchDecrypt_FullMethodName      = "/keyholt.kms.v1.CryptoService/BatchDecrypt"
+	CryptoService_GenerateDataKeys_FullMethodName  = "/keyholt.kms.v1.CryptoService/GenerateDataKeys"
+	CryptoService_WrapDataKeys_FullMethodName      = "/keyholt.kms.v1.CryptoService/WrapDataKeys"
+	CryptoService_UnwrapDataKeys_FullMethodName    = "/keyholt.kms.v1.CryptoService/UnwrapDataKeys"
+	CryptoService_RewrapDataKeys_FullMethodName    = "/keyholt.kms.v1.CryptoService/RewrapDataKeys"
+	CryptoService_Sign_FullMethodName              = "/keyholt.kms.v1.CryptoService/Sign"
+	CryptoService_BatchSign_FullMethodName         = "/keyholt.kms.v1.CryptoService/BatchSign"
+	CryptoService_Verify_FullMethodName            = "/keyholt.kms.v1.CryptoService/Verify"
+	CryptoService_GetPublicKey_FullMethodName      = "/keyholt.kms.v1.CryptoService/GetPublicKey"
+	CryptoService_AsymmetricDecrypt_FullMethodName = "/keyholt.kms.v1.CryptoService/AsymmetricDecrypt"
+	CryptoService_GenerateMac_FullMethodName       = "/keyholt.kms.v1.CryptoService/GenerateMac"
+	CryptoService_BatchGenerateMac_FullMethodName  = "/keyholt.kms.v1.CryptoService/BatchGenerateMac"
+	CryptoService_VerifyMac_FullMethodName         = "/keyholt.kms.v1.CryptoService/VerifyMac"
+	CryptoService_BatchVerifyMac_FullMethodName    = "/keyholt.kms.v1.CryptoService/BatchVerifyMac"
+	CryptoService_GenerateRandom_FullMethodName    = "/keyholt.kms.v1.CryptoService/GenerateRandom"
 )
 
 // CryptoServiceClient is the client API for CryptoService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CryptoService uses keys. The data-key methods are batches by nature: a response
-// holds one result per item, in the order of the request, and a status for each
+// CryptoService uses keys. Each method is for keys of one purpose, or two, and refuses
+// all others with FAILED_PRECONDITION, reason WRONG_KEY_PURPOSE.
+//
+// The data-key methods are batches by nature, and others have batches beside them: a
+// response holds one result per item, in the order of the request, and a status for each
 // that failed; one bad item never fails its neighbours. A request as a whole fails
 // only for what concerns all of it.
 //
@@ -70,6 +82,31 @@ type CryptoServiceClient interface {
 	// Wraps data keys again under the primary version of their key; the plaintext
 	// stays inside the service.
 	RewrapDataKeys(ctx context.Context, in *RewrapDataKeysRequest, opts ...grpc.CallOption) (*RewrapDataKeysResponse, error)
+	// Signs a digest, or a message of up to 64 KiB, with a version of an ASYMMETRIC_SIGN
+	// key, inside the HSM.
+	Sign(ctx context.Context, in *SignRequest, opts ...grpc.CallOption) (*SignResponse, error)
+	// Makes many signatures, in as many sessions as the HSM has.
+	BatchSign(ctx context.Context, in *BatchSignRequest, opts ...grpc.CallOption) (*BatchSignResponse, error)
+	// Tells whether a signature is that of a version of an ASYMMETRIC_SIGN key, and the
+	// state of the version. It is computed on the service's host, also for versions that
+	// cannot sign any more. Whoever has the public key can verify without the service, and
+	// then learns nothing of a revocation.
+	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (*VerifyResponse, error)
+	// Returns the public key of a version of an ASYMMETRIC_SIGN or ASYMMETRIC_DECRYPT key.
+	GetPublicKey(ctx context.Context, in *GetPublicKeyRequest, opts ...grpc.CallOption) (*GetPublicKeyResponse, error)
+	// Decrypts with a version of an ASYMMETRIC_DECRYPT key, padding included inside the HSM,
+	// what was encrypted with its public key. Whatever is wrong with a ciphertext of the
+	// right length is one error, DECRYPTION_FAILED.
+	AsymmetricDecrypt(ctx context.Context, in *AsymmetricDecryptRequest, opts ...grpc.CallOption) (*AsymmetricDecryptResponse, error)
+	// Makes the tag of a message of up to 64 KiB with a version of a MAC key, inside the
+	// HSM.
+	GenerateMac(ctx context.Context, in *GenerateMacRequest, opts ...grpc.CallOption) (*GenerateMacResponse, error)
+	// Makes many tags, in as many sessions as the HSM has.
+	BatchGenerateMac(ctx context.Context, in *BatchGenerateMacRequest, opts ...grpc.CallOption) (*BatchGenerateMacResponse, error)
+	// Tells whether a tag is that of a message. The HSM makes the tag again.
+	VerifyMac(ctx context.Context, in *VerifyMacRequest, opts ...grpc.CallOption) (*VerifyMacResponse, error)
+	// Tells of many tags whether they are those of their messages.
+	BatchVerifyMac(ctx context.Context, in *BatchVerifyMacRequest, opts ...grpc.CallOption) (*BatchVerifyMacResponse, error)
 	// Returns random bytes from the HSM.
 	GenerateRandom(ctx context.Context, in *GenerateRandomRequest, opts ...grpc.CallOption) (*GenerateRandomResponse, error)
 }
@@ -172,6 +209,96 @@ func (c *cryptoServiceClient) RewrapDataKeys(ctx context.Context, in *RewrapData
 	return out, nil
 }
 
+func (c *cryptoServiceClient) Sign(ctx context.Context, in *SignRequest, opts ...grpc.CallOption) (*SignResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignResponse)
+	err := c.cc.Invoke(ctx, CryptoService_Sign_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cryptoServiceClient) BatchSign(ctx context.Context, in *BatchSignRequest, opts ...grpc.CallOption) (*BatchSignResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchSignResponse)
+	err := c.cc.Invoke(ctx, CryptoService_BatchSign_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cryptoServiceClient) Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (*VerifyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyResponse)
+	err := c.cc.Invoke(ctx, CryptoService_Verify_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cryptoServiceClient) GetPublicKey(ctx context.Context, in *GetPublicKeyRequest, opts ...grpc.CallOption) (*GetPublicKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPublicKeyResponse)
+	err := c.cc.Invoke(ctx, CryptoService_GetPublicKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cryptoServiceClient) AsymmetricDecrypt(ctx context.Context, in *AsymmetricDecryptRequest, opts ...grpc.CallOption) (*AsymmetricDecryptResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AsymmetricDecryptResponse)
+	err := c.cc.Invoke(ctx, CryptoService_AsymmetricDecrypt_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cryptoServiceClient) GenerateMac(ctx context.Context, in *GenerateMacRequest, opts ...grpc.CallOption) (*GenerateMacResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GenerateMacResponse)
+	err := c.cc.Invoke(ctx, CryptoService_GenerateMac_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cryptoServiceClient) BatchGenerateMac(ctx context.Context, in *BatchGenerateMacRequest, opts ...grpc.CallOption) (*BatchGenerateMacResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchGenerateMacResponse)
+	err := c.cc.Invoke(ctx, CryptoService_BatchGenerateMac_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cryptoServiceClient) VerifyMac(ctx context.Context, in *VerifyMacRequest, opts ...grpc.CallOption) (*VerifyMacResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyMacResponse)
+	err := c.cc.Invoke(ctx, CryptoService_VerifyMac_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cryptoServiceClient) BatchVerifyMac(ctx context.Context, in *BatchVerifyMacRequest, opts ...grpc.CallOption) (*BatchVerifyMacResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchVerifyMacResponse)
+	err := c.cc.Invoke(ctx, CryptoService_BatchVerifyMac_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *cryptoServiceClient) GenerateRandom(ctx context.Context, in *GenerateRandomRequest, opts ...grpc.CallOption) (*GenerateRandomResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GenerateRandomResponse)
@@ -186,8 +313,11 @@ func (c *cryptoServiceClient) GenerateRandom(ctx context.Context, in *GenerateRa
 // All implementations must embed UnimplementedCryptoServiceServer
 // for forward compatibility.
 //
-// CryptoService uses keys. The data-key methods are batches by nature: a response
-// holds one result per item, in the order of the request, and a status for each
+// CryptoService uses keys. Each method is for keys of one purpose, or two, and refuses
+// all others with FAILED_PRECONDITION, reason WRONG_KEY_PURPOSE.
+//
+// The data-key methods are batches by nature, and others have batches beside them: a
+// response holds one result per item, in the order of the request, and a status for each
 // that failed; one bad item never fails its neighbours. A request as a whole fails
 // only for what concerns all of it.
 //
@@ -221,6 +351,31 @@ type CryptoServiceServer interface {
 	// Wraps data keys again under the primary version of their key; the plaintext
 	// stays inside the service.
 	RewrapDataKeys(context.Context, *RewrapDataKeysRequest) (*RewrapDataKeysResponse, error)
+	// Signs a digest, or a message of up to 64 KiB, with a version of an ASYMMETRIC_SIGN
+	// key, inside the HSM.
+	Sign(context.Context, *SignRequest) (*SignResponse, error)
+	// Makes many signatures, in as many sessions as the HSM has.
+	BatchSign(context.Context, *BatchSignRequest) (*BatchSignResponse, error)
+	// Tells whether a signature is that of a version of an ASYMMETRIC_SIGN key, and the
+	// state of the version. It is computed on the service's host, also for versions that
+	// cannot sign any more. Whoever has the public key can verify without the service, and
+	// then learns nothing of a revocation.
+	Verify(context.Context, *VerifyRequest) (*VerifyResponse, error)
+	// Returns the public key of a version of an ASYMMETRIC_SIGN or ASYMMETRIC_DECRYPT key.
+	GetPublicKey(context.Context, *GetPublicKeyRequest) (*GetPublicKeyResponse, error)
+	// Decrypts with a version of an ASYMMETRIC_DECRYPT key, padding included inside the HSM,
+	// what was encrypted with its public key. Whatever is wrong with a ciphertext of the
+	// right length is one error, DECRYPTION_FAILED.
+	AsymmetricDecrypt(context.Context, *AsymmetricDecryptRequest) (*AsymmetricDecryptResponse, error)
+	// Makes the tag of a message of up to 64 KiB with a version of a MAC key, inside the
+	// HSM.
+	GenerateMac(context.Context, *GenerateMacRequest) (*GenerateMacResponse, error)
+	// Makes many tags, in as many sessions as the HSM has.
+	BatchGenerateMac(context.Context, *BatchGenerateMacRequest) (*BatchGenerateMacResponse, error)
+	// Tells whether a tag is that of a message. The HSM makes the tag again.
+	VerifyMac(context.Context, *VerifyMacRequest) (*VerifyMacResponse, error)
+	// Tells of many tags whether they are those of their messages.
+	BatchVerifyMac(context.Context, *BatchVerifyMacRequest) (*BatchVerifyMacResponse, error)
 	// Returns random bytes from the HSM.
 	GenerateRandom(context.Context, *GenerateRandomRequest) (*GenerateRandomResponse, error)
 	mustEmbedUnimplementedCryptoServiceServer()
@@ -259,6 +414,33 @@ func (UnimplementedCryptoServiceServer) UnwrapDataKeys(context.Context, *UnwrapD
 }
 func (UnimplementedCryptoServiceServer) RewrapDataKeys(context.Context, *RewrapDataKeysRequest) (*RewrapDataKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RewrapDataKeys not implemented")
+}
+func (UnimplementedCryptoServiceServer) Sign(context.Context, *SignRequest) (*SignResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Sign not implemented")
+}
+func (UnimplementedCryptoServiceServer) BatchSign(context.Context, *BatchSignRequest) (*BatchSignResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchSign not implemented")
+}
+func (UnimplementedCryptoServiceServer) Verify(context.Context, *VerifyRequest) (*VerifyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Verify not implemented")
+}
+func (UnimplementedCryptoServiceServer) GetPublicKey(context.Context, *GetPublicKeyRequest) (*GetPublicKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPublicKey not implemented")
+}
+func (UnimplementedCryptoServiceServer) AsymmetricDecrypt(context.Context, *AsymmetricDecryptRequest) (*AsymmetricDecryptResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AsymmetricDecrypt not implemented")
+}
+func (UnimplementedCryptoServiceServer) GenerateMac(context.Context, *GenerateMacRequest) (*GenerateMacResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GenerateMac not implemented")
+}
+func (UnimplementedCryptoServiceServer) BatchGenerateMac(context.Context, *BatchGenerateMacRequest) (*BatchGenerateMacResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchGenerateMac not implemented")
+}
+func (UnimplementedCryptoServiceServer) VerifyMac(context.Context, *VerifyMacRequest) (*VerifyMacResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyMac not implemented")
+}
+func (UnimplementedCryptoServiceServer) BatchVerifyMac(context.Context, *BatchVerifyMacRequest) (*BatchVerifyMacResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchVerifyMac not implemented")
 }
 func (UnimplementedCryptoServiceServer) GenerateRandom(context.Context, *GenerateRandomRequest) (*GenerateRandomResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GenerateRandom not implemented")
@@ -446,6 +628,168 @@ func _CryptoService_RewrapDataKeys_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CryptoService_Sign_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).Sign(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_Sign_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).Sign(ctx, req.(*SignRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CryptoService_BatchSign_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchSignRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).BatchSign(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_BatchSign_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).BatchSign(ctx, req.(*BatchSignRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CryptoService_Verify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).Verify(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_Verify_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).Verify(ctx, req.(*VerifyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CryptoService_GetPublicKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPublicKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).GetPublicKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_GetPublicKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).GetPublicKey(ctx, req.(*GetPublicKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CryptoService_AsymmetricDecrypt_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AsymmetricDecryptRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).AsymmetricDecrypt(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_AsymmetricDecrypt_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).AsymmetricDecrypt(ctx, req.(*AsymmetricDecryptRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CryptoService_GenerateMac_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GenerateMacRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).GenerateMac(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_GenerateMac_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).GenerateMac(ctx, req.(*GenerateMacRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CryptoService_BatchGenerateMac_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchGenerateMacRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).BatchGenerateMac(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_BatchGenerateMac_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).BatchGenerateMac(ctx, req.(*BatchGenerateMacRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CryptoService_VerifyMac_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyMacRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).VerifyMac(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_VerifyMac_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).VerifyMac(ctx, req.(*VerifyMacRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CryptoService_BatchVerifyMac_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchVerifyMacRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).BatchVerifyMac(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_BatchVerifyMac_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).BatchVerifyMac(ctx, req.(*BatchVerifyMacRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CryptoService_GenerateRandom_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GenerateRandomRequest)
 	if err := dec(in); err != nil {
@@ -506,6 +850,42 @@ var CryptoService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RewrapDataKeys",
 			Handler:    _CryptoService_RewrapDataKeys_Handler,
+		},
+		{
+			MethodName: "Sign",
+			Handler:    _CryptoService_Sign_Handler,
+		},
+		{
+			MethodName: "BatchSign",
+			Handler:    _CryptoService_BatchSign_Handler,
+		},
+		{
+			MethodName: "Verify",
+			Handler:    _CryptoService_Verify_Handler,
+		},
+		{
+			MethodName: "GetPublicKey",
+			Handler:    _CryptoService_GetPublicKey_Handler,
+		},
+		{
+			MethodName: "AsymmetricDecrypt",
+			Handler:    _CryptoService_AsymmetricDecrypt_Handler,
+		},
+		{
+			MethodName: "GenerateMac",
+			Handler:    _CryptoService_GenerateMac_Handler,
+		},
+		{
+			MethodName: "BatchGenerateMac",
+			Handler:    _CryptoService_BatchGenerateMac_Handler,
+		},
+		{
+			MethodName: "VerifyMac",
+			Handler:    _CryptoService_VerifyMac_Handler,
+		},
+		{
+			MethodName: "BatchVerifyMac",
+			Handler:    _CryptoService_BatchVerifyMac_Handler,
 		},
 		{
 			MethodName: "GenerateRandom",

@@ -285,9 +285,13 @@ type CreateKeyRequest struct {
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// The last segment of the new resource name.
 	KeyId string `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	// Purpose, algorithm, protection profile, labels, rotation period. What is
-	// unspecified is ENCRYPT_DECRYPT, AES_256, DERIVED. Output-only fields and the
-	// name must not be set.
+	// Purpose, algorithm, protection profile, labels, rotation period. An unspecified
+	// purpose is that of the algorithm, and ENCRYPT_DECRYPT if that is unspecified too. An
+	// unspecified algorithm is the purpose's default: AES_256, EC_SIGN_P256_SHA256,
+	// HMAC_SHA256; ASYMMETRIC_DECRYPT has none, and it must be named. A combination that is
+	// not in the table of algorithms is refused, and one that the HSM cannot serve, with
+	// reason UNSUPPORTED_BY_TOKEN. The protection profile is for ENCRYPT_DECRYPT only, by
+	// default DERIVED. Output-only fields and the name must not be set.
 	Key *Key `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
 	// A UUID (RFC 9562) chosen by the caller: a call repeated with it and the same
 	// fields returns the key that the first made.

@@ -42,6 +42,10 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // KeyService manages namespaces, keys and key versions.
+//
+// There is no method that exports a key, whole, wrapped or in parts, and none will be
+// added: secret and private keys stay in the HSM. Public keys are CryptoService's to
+// return.
 type KeyServiceClient interface {
 	// Creates a namespace.
 	CreateNamespace(ctx context.Context, in *CreateNamespaceRequest, opts ...grpc.CallOption) (*Namespace, error)
@@ -260,6 +264,10 @@ func (c *keyServiceClient) RestoreKeyVersion(ctx context.Context, in *RestoreKey
 // for forward compatibility.
 //
 // KeyService manages namespaces, keys and key versions.
+//
+// There is no method that exports a key, whole, wrapped or in parts, and none will be
+// added: secret and private keys stay in the HSM. Public keys are CryptoService's to
+// return.
 type KeyServiceServer interface {
 	// Creates a namespace.
 	CreateNamespace(context.Context, *CreateNamespaceRequest) (*Namespace, error)

@@ -30,6 +30,12 @@ const (
 	Purpose_PURPOSE_UNSPECIFIED Purpose = 0
 	// Encrypt and decrypt small payloads; generate, wrap and unwrap data keys.
 	Purpose_PURPOSE_ENCRYPT_DECRYPT Purpose = 1
+	// Sign, Verify, GetPublicKey.
+	Purpose_PURPOSE_ASYMMETRIC_SIGN Purpose = 2
+	// AsymmetricDecrypt, GetPublicKey.
+	Purpose_PURPOSE_ASYMMETRIC_DECRYPT Purpose = 3
+	// GenerateMac, VerifyMac.
+	Purpose_PURPOSE_MAC Purpose = 4
 )
 
 // Enum value maps for Purpose.
@@ -37,10 +43,16 @@ var (
 	Purpose_name = map[int32]string{
 		0: "PURPOSE_UNSPECIFIED",
 		1: "PURPOSE_ENCRYPT_DECRYPT",
+		2: "PURPOSE_ASYMMETRIC_SIGN",
+		3: "PURPOSE_ASYMMETRIC_DECRYPT",
+		4: "PURPOSE_MAC",
 	}
 	Purpose_value = map[string]int32{
-		"PURPOSE_UNSPECIFIED":     0,
-		"PURPOSE_ENCRYPT_DECRYPT": 1,
+		"PURPOSE_UNSPECIFIED":        0,
+		"PURPOSE_ENCRYPT_DECRYPT":    1,
+		"PURPOSE_ASYMMETRIC_SIGN":    2,
+		"PURPOSE_ASYMMETRIC_DECRYPT": 3,
+		"PURPOSE_MAC":                4,
 	}
 )
 
@@ -71,24 +83,160 @@ func (Purpose) EnumDescriptor() ([]byte, []int) {
 	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{0}
 }
 
-// Algorithm of a key. It never changes.
+// Algorithm is what the versions of a key compute, with all its options: no request
+// chooses another hash or padding. It never changes. The names are those of Google Cloud
+// KMS; it has none for P-521 and for some pairs of RSA key and hash, and theirs are formed
+// alike.
 type Algorithm int32
 
 const (
 	Algorithm_ALGORITHM_UNSPECIFIED Algorithm = 0
 	// AES-256 in an authenticated mode; the protection profile says which.
 	Algorithm_ALGORITHM_AES_256 Algorithm = 1
+	// ECDSA (FIPS 186-5) on P-256 with SHA-256.
+	Algorithm_ALGORITHM_EC_SIGN_P256_SHA256 Algorithm = 2
+	// ECDSA (FIPS 186-5) on P-384 with SHA-384.
+	Algorithm_ALGORITHM_EC_SIGN_P384_SHA384 Algorithm = 3
+	// ECDSA (FIPS 186-5) on P-521 with SHA-512.
+	Algorithm_ALGORITHM_EC_SIGN_P521_SHA512 Algorithm = 4
+	// Ed25519 (RFC 8032), which signs messages, not digests.
+	Algorithm_ALGORITHM_EC_SIGN_ED25519 Algorithm = 5
+	// RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2), 2048 bits, SHA-256.
+	Algorithm_ALGORITHM_RSA_SIGN_PKCS1_2048_SHA256 Algorithm = 6
+	// RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2), 2048 bits, SHA-384.
+	Algorithm_ALGORITHM_RSA_SIGN_PKCS1_2048_SHA384 Algorithm = 7
+	// RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2), 2048 bits, SHA-512.
+	Algorithm_ALGORITHM_RSA_SIGN_PKCS1_2048_SHA512 Algorithm = 8
+	// RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2), 3072 bits, SHA-256.
+	Algorithm_ALGORITHM_RSA_SIGN_PKCS1_3072_SHA256 Algorithm = 9
+	// RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2), 3072 bits, SHA-384.
+	Algorithm_ALGORITHM_RSA_SIGN_PKCS1_3072_SHA384 Algorithm = 10
+	// RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2), 3072 bits, SHA-512.
+	Algorithm_ALGORITHM_RSA_SIGN_PKCS1_3072_SHA512 Algorithm = 11
+	// RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2), 4096 bits, SHA-256.
+	Algorithm_ALGORITHM_RSA_SIGN_PKCS1_4096_SHA256 Algorithm = 12
+	// RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2), 4096 bits, SHA-384.
+	Algorithm_ALGORITHM_RSA_SIGN_PKCS1_4096_SHA384 Algorithm = 13
+	// RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2), 4096 bits, SHA-512.
+	Algorithm_ALGORITHM_RSA_SIGN_PKCS1_4096_SHA512 Algorithm = 14
+	// RSASSA-PSS (RFC 8017, section 8.1), 2048 bits, SHA-256, MGF1 with SHA-256, a salt
+	// of 32 bytes.
+	Algorithm_ALGORITHM_RSA_SIGN_PSS_2048_SHA256 Algorithm = 15
+	// RSASSA-PSS (RFC 8017, section 8.1), 2048 bits, SHA-384, MGF1 with SHA-384, a salt
+	// of 48 bytes.
+	Algorithm_ALGORITHM_RSA_SIGN_PSS_2048_SHA384 Algorithm = 16
+	// RSASSA-PSS (RFC 8017, section 8.1), 2048 bits, SHA-512, MGF1 with SHA-512, a salt
+	// of 64 bytes.
+	Algorithm_ALGORITHM_RSA_SIGN_PSS_2048_SHA512 Algorithm = 17
+	// RSASSA-PSS (RFC 8017, section 8.1), 3072 bits, SHA-256, MGF1 with SHA-256, a salt
+	// of 32 bytes.
+	Algorithm_ALGORITHM_RSA_SIGN_PSS_3072_SHA256 Algorithm = 18
+	// RSASSA-PSS (RFC 8017, section 8.1), 3072 bits, SHA-384, MGF1 with SHA-384, a salt
+	// of 48 bytes.
+	Algorithm_ALGORITHM_RSA_SIGN_PSS_3072_SHA384 Algorithm = 19
+	// RSASSA-PSS (RFC 8017, section 8.1), 3072 bits, SHA-512, MGF1 with SHA-512, a salt
+	// of 64 bytes.
+	Algorithm_ALGORITHM_RSA_SIGN_PSS_3072_SHA512 Algorithm = 20
+	// RSASSA-PSS (RFC 8017, section 8.1), 4096 bits, SHA-256, MGF1 with SHA-256, a salt
+	// of 32 bytes.
+	Algorithm_ALGORITHM_RSA_SIGN_PSS_4096_SHA256 Algorithm = 21
+	// RSASSA-PSS (RFC 8017, section 8.1), 4096 bits, SHA-384, MGF1 with SHA-384, a salt
+	// of 48 bytes.
+	Algorithm_ALGORITHM_RSA_SIGN_PSS_4096_SHA384 Algorithm = 22
+	// RSASSA-PSS (RFC 8017, section 8.1), 4096 bits, SHA-512, MGF1 with SHA-512, a salt
+	// of 64 bytes.
+	Algorithm_ALGORITHM_RSA_SIGN_PSS_4096_SHA512 Algorithm = 23
+	// RSAES-OAEP (RFC 8017, section 7.1), 2048 bits, SHA-256, MGF1 with SHA-256, no label.
+	Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_2048_SHA256 Algorithm = 24
+	// RSAES-OAEP (RFC 8017, section 7.1), 2048 bits, SHA-1, MGF1 with SHA-1, no label.
+	Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_2048_SHA1 Algorithm = 25
+	// RSAES-OAEP (RFC 8017, section 7.1), 3072 bits, SHA-256, MGF1 with SHA-256, no label.
+	Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_3072_SHA256 Algorithm = 26
+	// RSAES-OAEP (RFC 8017, section 7.1), 3072 bits, SHA-1, MGF1 with SHA-1, no label.
+	Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_3072_SHA1 Algorithm = 27
+	// RSAES-OAEP (RFC 8017, section 7.1), 4096 bits, SHA-256, MGF1 with SHA-256, no label.
+	Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_4096_SHA256 Algorithm = 28
+	// RSAES-OAEP (RFC 8017, section 7.1), 4096 bits, SHA-1, MGF1 with SHA-1, no label.
+	Algorithm_ALGORITHM_RSA_DECRYPT_OAEP_4096_SHA1 Algorithm = 29
+	// HMAC (FIPS 198-1) with SHA-256 and a key of 32 bytes.
+	Algorithm_ALGORITHM_HMAC_SHA256 Algorithm = 30
+	// HMAC (FIPS 198-1) with SHA-384 and a key of 48 bytes.
+	Algorithm_ALGORITHM_HMAC_SHA384 Algorithm = 31
+	// HMAC (FIPS 198-1) with SHA-512 and a key of 64 bytes.
+	Algorithm_ALGORITHM_HMAC_SHA512 Algorithm = 32
 )
 
 // Enum value maps for Algorithm.
 var (
 	Algorithm_name = map[int32]string{
-		0: "ALGORITHM_UNSPECIFIED",
-		1: "ALGORITHM_AES_256",
+		0:  "ALGORITHM_UNSPECIFIED",
+		1:  "ALGORITHM_AES_256",
+		2:  "ALGORITHM_EC_SIGN_P256_SHA256",
+		3:  "ALGORITHM_EC_SIGN_P384_SHA384",
+		4:  "ALGORITHM_EC_SIGN_P521_SHA512",
+		5:  "ALGORITHM_EC_SIGN_ED25519",
+		6:  "ALGORITHM_RSA_SIGN_PKCS1_2048_SHA256",
+		7:  "ALGORITHM_RSA_SIGN_PKCS1_2048_SHA384",
+		8:  "ALGORITHM_RSA_SIGN_PKCS1_2048_SHA512",
+		9:  "ALGORITHM_RSA_SIGN_PKCS1_3072_SHA256",
+		10: "ALGORITHM_RSA_SIGN_PKCS1_3072_SHA384",
+		11: "ALGORITHM_RSA_SIGN_PKCS1_3072_SHA512",
+		12: "ALGORITHM_RSA_SIGN_PKCS1_4096_SHA256",
+		13: "ALGORITHM_RSA_SIGN_PKCS1_4096_SHA384",
+		14: "ALGORITHM_RSA_SIGN_PKCS1_4096_SHA512",
+		15: "ALGORITHM_RSA_SIGN_PSS_2048_SHA256",
+		16: "ALGORITHM_RSA_SIGN_PSS_2048_SHA384",
+		17: "ALGORITHM_RSA_SIGN_PSS_2048_SHA512",
+		18: "ALGORITHM_RSA_SIGN_PSS_3072_SHA256",
+		19: "ALGORITHM_RSA_SIGN_PSS_3072_SHA384",
+		20: "ALGORITHM_RSA_SIGN_PSS_3072_SHA512",
+		21: "ALGORITHM_RSA_SIGN_PSS_4096_SHA256",
+		22: "ALGORITHM_RSA_SIGN_PSS_4096_SHA384",
+		23: "ALGORITHM_RSA_SIGN_PSS_4096_SHA512",
+		24: "ALGORITHM_RSA_DECRYPT_OAEP_2048_SHA256",
+		25: "ALGORITHM_RSA_DECRYPT_OAEP_2048_SHA1",
+		26: "ALGORITHM_RSA_DECRYPT_OAEP_3072_SHA256",
+		27: "ALGORITHM_RSA_DECRYPT_OAEP_3072_SHA1",
+		28: "ALGORITHM_RSA_DECRYPT_OAEP_4096_SHA256",
+		29: "ALGORITHM_RSA_DECRYPT_OAEP_4096_SHA1",
+		30: "ALGORITHM_HMAC_SHA256",
+		31: "ALGORITHM_HMAC_SHA384",
+		32: "ALGORITHM_HMAC_SHA512",
 	}
 	Algorithm_value = map[string]int32{
-		"ALGORITHM_UNSPECIFIED": 0,
-		"ALGORITHM_AES_256":     1,
+		"ALGORITHM_UNSPECIFIED":                  0,
+		"ALGORITHM_AES_256":                      1,
+		"ALGORITHM_EC_SIGN_P256_SHA256":          2,
+		"ALGORITHM_EC_SIGN_P384_SHA384":          3,
+		"ALGORITHM_EC_SIGN_P521_SHA512":          4,
+		"ALGORITHM_EC_SIGN_ED25519":              5,
+		"ALGORITHM_RSA_SIGN_PKCS1_2048_SHA256":   6,
+		"ALGORITHM_RSA_SIGN_PKCS1_2048_SHA384":   7,
+		"ALGORITHM_RSA_SIGN_PKCS1_2048_SHA512":   8,
+		"ALGORITHM_RSA_SIGN_PKCS1_3072_SHA256":   9,
+		"ALGORITHM_RSA_SIGN_PKCS1_3072_SHA384":   10,
+		"ALGORITHM_RSA_SIGN_PKCS1_3072_SHA512":   11,
+		"ALGORITHM_RSA_SIGN_PKCS1_4096_SHA256":   12,
+		"ALGORITHM_RSA_SIGN_PKCS1_4096_SHA384":   13,
+		"ALGORITHM_RSA_SIGN_PKCS1_4096_SHA512":   14,
+		"ALGORITHM_RSA_SIGN_PSS_2048_SHA256":     15,
+		"ALGORITHM_RSA_SIGN_PSS_2048_SHA384":     16,
+		"ALGORITHM_RSA_SIGN_PSS_2048_SHA512":     17,
+		"ALGORITHM_RSA_SIGN_PSS_3072_SHA256":     18,
+		"ALGORITHM_RSA_SIGN_PSS_3072_SHA384":     19,
+		"ALGORITHM_RSA_SIGN_PSS_3072_SHA512":     20,
+		"ALGORITHM_RSA_SIGN_PSS_4096_SHA256":     21,
+		"ALGORITHM_RSA_SIGN_PSS_4096_SHA384":     22,
+		"ALGORITHM_RSA_SIGN_PSS_4096_SHA512":     23,
+		"ALGORITHM_RSA_DECRYPT_OAEP_2048_SHA256": 24,
+		"ALGORITHM_RSA_DECRYPT_OAEP_2048_SHA1":   25,
+		"ALGORITHM_RSA_DECRYPT_OAEP_3072_SHA256": 26,
+		"ALGORITHM_RSA_DECRYPT_OAEP_3072_SHA1":   27,
+		"ALGORITHM_RSA_DECRYPT_OAEP_4096_SHA256": 28,
+		"ALGORITHM_RSA_DECRYPT_OAEP_4096_SHA1":   29,
+		"ALGORITHM_HMAC_SHA256":                  30,
+		"ALGORITHM_HMAC_SHA384":                  31,
+		"ALGORITHM_HMAC_SHA512":                  32,
 	}
 )
 
@@ -321,14 +469,16 @@ type Key struct {
 	Purpose Purpose `protobuf:"varint,2,opt,name=purpose,proto3,enum=keyholt.kms.v1.Purpose" json:"purpose,omitempty"`
 	// Algorithm of every version. Immutable.
 	Algorithm Algorithm `protobuf:"varint,3,opt,name=algorithm,proto3,enum=keyholt.kms.v1.Algorithm" json:"algorithm,omitempty"`
-	// Protection profile of every version. Immutable.
+	// Protection profile of every version; unspecified unless the purpose is
+	// ENCRYPT_DECRYPT. Immutable.
 	ProtectionProfile ProtectionProfile `protobuf:"varint,4,opt,name=protection_profile,json=protectionProfile,proto3,enum=keyholt.kms.v1.ProtectionProfile" json:"protection_profile,omitempty"`
 	// Labels for search and policy: at most 64; keys match
 	// [a-z][a-z0-9_.-]{0,62}, values [A-Za-z0-9_.-]{0,63}.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How often the key is to be rotated; unset: by hand only. At least one second.
 	RotationPeriod *durationpb.Duration `protobuf:"bytes,6,opt,name=rotation_period,json=rotationPeriod,proto3" json:"rotation_period,omitempty"`
-	// Resource name of the primary version, which new ciphertexts use. Output only.
+	// Resource name of the primary version, which new ciphertexts, signatures and tags
+	// use. Output only.
 	PrimaryVersion string `protobuf:"bytes,7,opt,name=primary_version,json=primaryVersion,proto3" json:"primary_version,omitempty"`
 	// State of the primary version, so that one read tells whether the key can
 	// encrypt. Output only.
@@ -505,7 +655,18 @@ type KeyVersion struct {
 	RestoreState KeyVersionState `protobuf:"varint,13,opt,name=restore_state,json=restoreState,proto3,enum=keyholt.kms.v1.KeyVersionState" json:"restore_state,omitempty"`
 	// How often the version was used, by action, in the order of the actions' names. It
 	// may lack the last seconds, and nothing is decided by it. Output only.
-	Usage         []*KeyVersionUsage `protobuf:"bytes,14,rep,name=usage,proto3" json:"usage,omitempty"`
+	Usage []*KeyVersionUsage `protobuf:"bytes,14,rep,name=usage,proto3" json:"usage,omitempty"`
+	// The algorithm of the key. Output only.
+	Algorithm Algorithm `protobuf:"varint,15,opt,name=algorithm,proto3,enum=keyholt.kms.v1.Algorithm" json:"algorithm,omitempty"`
+	// Whether the key was made elsewhere and brought in: others may have a copy of it. It
+	// stays so for ever. Output only.
+	Imported bool `protobuf:"varint,16,opt,name=imported,proto3" json:"imported,omitempty"`
+	// What the HSM said of the object when it was made: recorded, and sealed with the
+	// metadata. A version whose object has weaker attributes later is not used. Unset while
+	// CREATING, and of versions from before this was recorded. Output only.
+	Attributes *KeyAttributes `protobuf:"bytes,17,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	// What the host reports of the object now. Set by GetKeyVersion only. Output only.
+	HostReport    *HostReport `protobuf:"bytes,18,opt,name=host_report,json=hostReport,proto3" json:"host_report,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -638,6 +799,301 @@ func (x *KeyVersion) GetUsage() []*KeyVersionUsage {
 	return nil
 }
 
+func (x *KeyVersion) GetAlgorithm() Algorithm {
+	if x != nil {
+		return x.Algorithm
+	}
+	return Algorithm_ALGORITHM_UNSPECIFIED
+}
+
+func (x *KeyVersion) GetImported() bool {
+	if x != nil {
+		return x.Imported
+	}
+	return false
+}
+
+func (x *KeyVersion) GetAttributes() *KeyAttributes {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+func (x *KeyVersion) GetHostReport() *HostReport {
+	if x != nil {
+		return x.HostReport
+	}
+	return nil
+}
+
+// KeyAttributes are PKCS#11 attributes of a key object: how it came to be and is kept. Of
+// a key pair they are the private key's. A field that is not set: the HSM does not say.
+type KeyAttributes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CKA_LOCAL: made inside the HSM; false of what was imported.
+	Local *bool `protobuf:"varint,1,opt,name=local,proto3,oneof" json:"local,omitempty"`
+	// CKA_SENSITIVE: its value is not revealed in plaintext.
+	Sensitive *bool `protobuf:"varint,2,opt,name=sensitive,proto3,oneof" json:"sensitive,omitempty"`
+	// CKA_ALWAYS_SENSITIVE: it has been so since it was made.
+	AlwaysSensitive *bool `protobuf:"varint,3,opt,name=always_sensitive,json=alwaysSensitive,proto3,oneof" json:"always_sensitive,omitempty"`
+	// CKA_EXTRACTABLE: it can be wrapped by another key.
+	Extractable *bool `protobuf:"varint,4,opt,name=extractable,proto3,oneof" json:"extractable,omitempty"`
+	// CKA_NEVER_EXTRACTABLE: that could not be done since it was made.
+	NeverExtractable *bool `protobuf:"varint,5,opt,name=never_extractable,json=neverExtractable,proto3,oneof" json:"never_extractable,omitempty"`
+	// CKA_MODIFIABLE: attributes can be changed.
+	Modifiable *bool `protobuf:"varint,6,opt,name=modifiable,proto3,oneof" json:"modifiable,omitempty"`
+	// CKA_COPYABLE: the object can be copied.
+	Copyable *bool `protobuf:"varint,7,opt,name=copyable,proto3,oneof" json:"copyable,omitempty"`
+	// CKA_PRIVATE: invisible without a login.
+	Private *bool `protobuf:"varint,8,opt,name=private,proto3,oneof" json:"private,omitempty"`
+	// CKA_KEY_GEN_MECHANISM, such as `CKM_EC_KEY_PAIR_GEN`; empty where the HSM names none,
+	// as of keys that were imported.
+	KeyGenMechanism string `protobuf:"bytes,9,opt,name=key_gen_mechanism,json=keyGenMechanism,proto3" json:"key_gen_mechanism,omitempty"`
+	// Whether the object has CKA_ALLOWED_MECHANISMS; else it allows what its usage
+	// attributes do.
+	MechanismsRestricted bool `protobuf:"varint,10,opt,name=mechanisms_restricted,json=mechanismsRestricted,proto3" json:"mechanisms_restricted,omitempty"`
+	// CKA_ALLOWED_MECHANISMS, such as `CKM_ECDSA`, sorted.
+	AllowedMechanisms []string `protobuf:"bytes,11,rep,name=allowed_mechanisms,json=allowedMechanisms,proto3" json:"allowed_mechanisms,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *KeyAttributes) Reset() {
+	*x = KeyAttributes{}
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyAttributes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyAttributes) ProtoMessage() {}
+
+func (x *KeyAttributes) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyAttributes.ProtoReflect.Descriptor instead.
+func (*KeyAttributes) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *KeyAttributes) GetLocal() bool {
+	if x != nil && x.Local != nil {
+		return *x.Local
+	}
+	return false
+}
+
+func (x *KeyAttributes) GetSensitive() bool {
+	if x != nil && x.Sensitive != nil {
+		return *x.Sensitive
+	}
+	return false
+}
+
+func (x *KeyAttributes) GetAlwaysSensitive() bool {
+	if x != nil && x.AlwaysSensitive != nil {
+		return *x.AlwaysSensitive
+	}
+	return false
+}
+
+func (x *KeyAttributes) GetExtractable() bool {
+	if x != nil && x.Extractable != nil {
+		return *x.Extractable
+	}
+	return false
+}
+
+func (x *KeyAttributes) GetNeverExtractable() bool {
+	if x != nil && x.NeverExtractable != nil {
+		return *x.NeverExtractable
+	}
+	return false
+}
+
+func (x *KeyAttributes) GetModifiable() bool {
+	if x != nil && x.Modifiable != nil {
+		return *x.Modifiable
+	}
+	return false
+}
+
+func (x *KeyAttributes) GetCopyable() bool {
+	if x != nil && x.Copyable != nil {
+		return *x.Copyable
+	}
+	return false
+}
+
+func (x *KeyAttributes) GetPrivate() bool {
+	if x != nil && x.Private != nil {
+		return *x.Private
+	}
+	return false
+}
+
+func (x *KeyAttributes) GetKeyGenMechanism() string {
+	if x != nil {
+		return x.KeyGenMechanism
+	}
+	return ""
+}
+
+func (x *KeyAttributes) GetMechanismsRestricted() bool {
+	if x != nil {
+		return x.MechanismsRestricted
+	}
+	return false
+}
+
+func (x *KeyAttributes) GetAllowedMechanisms() []string {
+	if x != nil {
+		return x.AllowedMechanisms
+	}
+	return nil
+}
+
+// HostReport is what the service's host says that the HSM says, now, of a version's object
+// and of itself. It is a report and no proof: a host that is compromised can say anything.
+type HostReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attributes of the object; unset if they could not be read.
+	Attributes *KeyAttributes `protobuf:"bytes,1,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	// Whether the object's usage attributes are on.
+	Usable bool `protobuf:"varint,2,opt,name=usable,proto3" json:"usable,omitempty"`
+	// Why the attributes could not be read; empty: they were.
+	Problem string `protobuf:"bytes,3,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Path of the PKCS#11 module.
+	Module string `protobuf:"bytes,4,opt,name=module,proto3" json:"module,omitempty"`
+	// The module's description and version.
+	Library string `protobuf:"bytes,5,opt,name=library,proto3" json:"library,omitempty"`
+	// The token's label.
+	TokenLabel string `protobuf:"bytes,6,opt,name=token_label,json=tokenLabel,proto3" json:"token_label,omitempty"`
+	// The token's serial number.
+	TokenSerial string `protobuf:"bytes,7,opt,name=token_serial,json=tokenSerial,proto3" json:"token_serial,omitempty"`
+	// The token's manufacturer.
+	TokenManufacturer string `protobuf:"bytes,8,opt,name=token_manufacturer,json=tokenManufacturer,proto3" json:"token_manufacturer,omitempty"`
+	// The token's model.
+	TokenModel string `protobuf:"bytes,9,opt,name=token_model,json=tokenModel,proto3" json:"token_model,omitempty"`
+	// The token's firmware version.
+	TokenFirmware string `protobuf:"bytes,10,opt,name=token_firmware,json=tokenFirmware,proto3" json:"token_firmware,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostReport) Reset() {
+	*x = HostReport{}
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostReport) ProtoMessage() {}
+
+func (x *HostReport) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostReport.ProtoReflect.Descriptor instead.
+func (*HostReport) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HostReport) GetAttributes() *KeyAttributes {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+func (x *HostReport) GetUsable() bool {
+	if x != nil {
+		return x.Usable
+	}
+	return false
+}
+
+func (x *HostReport) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *HostReport) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+func (x *HostReport) GetLibrary() string {
+	if x != nil {
+		return x.Library
+	}
+	return ""
+}
+
+func (x *HostReport) GetTokenLabel() string {
+	if x != nil {
+		return x.TokenLabel
+	}
+	return ""
+}
+
+func (x *HostReport) GetTokenSerial() string {
+	if x != nil {
+		return x.TokenSerial
+	}
+	return ""
+}
+
+func (x *HostReport) GetTokenManufacturer() string {
+	if x != nil {
+		return x.TokenManufacturer
+	}
+	return ""
+}
+
+func (x *HostReport) GetTokenModel() string {
+	if x != nil {
+		return x.TokenModel
+	}
+	return ""
+}
+
+func (x *HostReport) GetTokenFirmware() string {
+	if x != nil {
+		return x.TokenFirmware
+	}
+	return ""
+}
+
 // KeyVersionUsage is how often a key version was used for one kind of action. Each item
 // of a batch counts.
 type KeyVersionUsage struct {
@@ -656,7 +1112,7 @@ type KeyVersionUsage struct {
 
 func (x *KeyVersionUsage) Reset() {
 	*x = KeyVersionUsage{}
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[3]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +1124,7 @@ func (x *KeyVersionUsage) String() string {
 func (*KeyVersionUsage) ProtoMessage() {}
 
 func (x *KeyVersionUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[3]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +1137,7 @@ func (x *KeyVersionUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyVersionUsage.ProtoReflect.Descriptor instead.
 func (*KeyVersionUsage) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{3}
+	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *KeyVersionUsage) GetAction() string {
@@ -725,7 +1181,7 @@ type Spread struct {
 
 func (x *Spread) Reset() {
 	*x = Spread{}
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[4]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +1193,7 @@ func (x *Spread) String() string {
 func (*Spread) ProtoMessage() {}
 
 func (x *Spread) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[4]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +1206,7 @@ func (x *Spread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spread.ProtoReflect.Descriptor instead.
 func (*Spread) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{4}
+	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Spread) GetRevision() uint64 {
@@ -800,7 +1256,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[5]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1268,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[5]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1281,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{5}
+	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Status) GetCode() int32 {
@@ -871,7 +1327,7 @@ type Binding struct {
 
 func (x *Binding) Reset() {
 	*x = Binding{}
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[6]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +1339,7 @@ func (x *Binding) String() string {
 func (*Binding) ProtoMessage() {}
 
 func (x *Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[6]
+	mi := &file_keyholt_kms_v1_resources_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1352,7 @@ func (x *Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Binding.ProtoReflect.Descriptor instead.
 func (*Binding) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{6}
+	return file_keyholt_kms_v1_resources_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Binding) GetEncryptionContext() map[string]string {
@@ -942,7 +1398,7 @@ const file_keyholt_kms_v1_resources_proto_rawDesc = "" +
 	"\x12next_rotation_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x10nextRotationTime\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd9\x06\n" +
 	"\n" +
 	"KeyVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
@@ -961,7 +1417,56 @@ const file_keyholt_kms_v1_resources_proto_rawDesc = "" +
 	"\x04etag\x18\v \x01(\tR\x04etag\x12=\n" +
 	"\fdestroy_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vdestroyTime\x12D\n" +
 	"\rrestore_state\x18\r \x01(\x0e2\x1f.keyholt.kms.v1.KeyVersionStateR\frestoreState\x125\n" +
-	"\x05usage\x18\x0e \x03(\v2\x1f.keyholt.kms.v1.KeyVersionUsageR\x05usage\"\x81\x01\n" +
+	"\x05usage\x18\x0e \x03(\v2\x1f.keyholt.kms.v1.KeyVersionUsageR\x05usage\x127\n" +
+	"\talgorithm\x18\x0f \x01(\x0e2\x19.keyholt.kms.v1.AlgorithmR\talgorithm\x12\x1a\n" +
+	"\bimported\x18\x10 \x01(\bR\bimported\x12=\n" +
+	"\n" +
+	"attributes\x18\x11 \x01(\v2\x1d.keyholt.kms.v1.KeyAttributesR\n" +
+	"attributes\x12;\n" +
+	"\vhost_report\x18\x12 \x01(\v2\x1a.keyholt.kms.v1.HostReportR\n" +
+	"hostReport\"\xc6\x04\n" +
+	"\rKeyAttributes\x12\x19\n" +
+	"\x05local\x18\x01 \x01(\bH\x00R\x05local\x88\x01\x01\x12!\n" +
+	"\tsensitive\x18\x02 \x01(\bH\x01R\tsensitive\x88\x01\x01\x12.\n" +
+	"\x10always_sensitive\x18\x03 \x01(\bH\x02R\x0falwaysSensitive\x88\x01\x01\x12%\n" +
+	"\vextractable\x18\x04 \x01(\bH\x03R\vextractable\x88\x01\x01\x120\n" +
+	"\x11never_extractable\x18\x05 \x01(\bH\x04R\x10neverExtractable\x88\x01\x01\x12#\n" +
+	"\n" +
+	"modifiable\x18\x06 \x01(\bH\x05R\n" +
+	"modifiable\x88\x01\x01\x12\x1f\n" +
+	"\bcopyable\x18\a \x01(\bH\x06R\bcopyable\x88\x01\x01\x12\x1d\n" +
+	"\aprivate\x18\b \x01(\bH\aR\aprivate\x88\x01\x01\x12*\n" +
+	"\x11key_gen_mechanism\x18\t \x01(\tR\x0fkeyGenMechanism\x123\n" +
+	"\x15mechanisms_restricted\x18\n" +
+	" \x01(\bR\x14mechanismsRestricted\x12-\n" +
+	"\x12allowed_mechanisms\x18\v \x03(\tR\x11allowedMechanismsB\b\n" +
+	"\x06_localB\f\n" +
+	"\n" +
+	"_sensitiveB\x13\n" +
+	"\x11_always_sensitiveB\x0e\n" +
+	"\f_extractableB\x14\n" +
+	"\x12_never_extractableB\r\n" +
+	"\v_modifiableB\v\n" +
+	"\t_copyableB\n" +
+	"\n" +
+	"\b_private\"\xea\x02\n" +
+	"\n" +
+	"HostReport\x12=\n" +
+	"\n" +
+	"attributes\x18\x01 \x01(\v2\x1d.keyholt.kms.v1.KeyAttributesR\n" +
+	"attributes\x12\x16\n" +
+	"\x06usable\x18\x02 \x01(\bR\x06usable\x12\x18\n" +
+	"\aproblem\x18\x03 \x01(\tR\aproblem\x12\x16\n" +
+	"\x06module\x18\x04 \x01(\tR\x06module\x12\x18\n" +
+	"\alibrary\x18\x05 \x01(\tR\alibrary\x12\x1f\n" +
+	"\vtoken_label\x18\x06 \x01(\tR\n" +
+	"tokenLabel\x12!\n" +
+	"\ftoken_serial\x18\a \x01(\tR\vtokenSerial\x12-\n" +
+	"\x12token_manufacturer\x18\b \x01(\tR\x11tokenManufacturer\x12\x1f\n" +
+	"\vtoken_model\x18\t \x01(\tR\n" +
+	"tokenModel\x12%\n" +
+	"\x0etoken_firmware\x18\n" +
+	" \x01(\tR\rtokenFirmware\"\x81\x01\n" +
 	"\x0fKeyVersionUsage\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12@\n" +
@@ -984,13 +1489,48 @@ const file_keyholt_kms_v1_resources_proto_rawDesc = "" +
 	"\x1dadditional_authenticated_data\x18\x02 \x01(\fR\x1badditionalAuthenticatedData\x1aD\n" +
 	"\x16EncryptionContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*?\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\x8d\x01\n" +
 	"\aPurpose\x12\x17\n" +
 	"\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x1b\n" +
-	"\x17PURPOSE_ENCRYPT_DECRYPT\x10\x01*=\n" +
+	"\x17PURPOSE_ENCRYPT_DECRYPT\x10\x01\x12\x1b\n" +
+	"\x17PURPOSE_ASYMMETRIC_SIGN\x10\x02\x12\x1e\n" +
+	"\x1aPURPOSE_ASYMMETRIC_DECRYPT\x10\x03\x12\x0f\n" +
+	"\vPURPOSE_MAC\x10\x04*\xfa\t\n" +
 	"\tAlgorithm\x12\x19\n" +
 	"\x15ALGORITHM_UNSPECIFIED\x10\x00\x12\x15\n" +
-	"\x11ALGORITHM_AES_256\x10\x01*v\n" +
+	"\x11ALGORITHM_AES_256\x10\x01\x12!\n" +
+	"\x1dALGORITHM_EC_SIGN_P256_SHA256\x10\x02\x12!\n" +
+	"\x1dALGORITHM_EC_SIGN_P384_SHA384\x10\x03\x12!\n" +
+	"\x1dALGORITHM_EC_SIGN_P521_SHA512\x10\x04\x12\x1d\n" +
+	"\x19ALGORITHM_EC_SIGN_ED25519\x10\x05\x12(\n" +
+	"$ALGORITHM_RSA_SIGN_PKCS1_2048_SHA256\x10\x06\x12(\n" +
+	"$ALGORITHM_RSA_SIGN_PKCS1_2048_SHA384\x10\a\x12(\n" +
+	"$ALGORITHM_RSA_SIGN_PKCS1_2048_SHA512\x10\b\x12(\n" +
+	"$ALGORITHM_RSA_SIGN_PKCS1_3072_SHA256\x10\t\x12(\n" +
+	"$ALGORITHM_RSA_SIGN_PKCS1_3072_SHA384\x10\n" +
+	"\x12(\n" +
+	"$ALGORITHM_RSA_SIGN_PKCS1_3072_SHA512\x10\v\x12(\n" +
+	"$ALGORITHM_RSA_SIGN_PKCS1_4096_SHA256\x10\f\x12(\n" +
+	"$ALGORITHM_RSA_SIGN_PKCS1_4096_SHA384\x10\r\x12(\n" +
+	"$ALGORITHM_RSA_SIGN_PKCS1_4096_SHA512\x10\x0e\x12&\n" +
+	"\"ALGORITHM_RSA_SIGN_PSS_2048_SHA256\x10\x0f\x12&\n" +
+	"\"ALGORITHM_RSA_SIGN_PSS_2048_SHA384\x10\x10\x12&\n" +
+	"\"ALGORITHM_RSA_SIGN_PSS_2048_SHA512\x10\x11\x12&\n" +
+	"\"ALGORITHM_RSA_SIGN_PSS_3072_SHA256\x10\x12\x12&\n" +
+	"\"ALGORITHM_RSA_SIGN_PSS_3072_SHA384\x10\x13\x12&\n" +
+	"\"ALGORITHM_RSA_SIGN_PSS_3072_SHA512\x10\x14\x12&\n" +
+	"\"ALGORITHM_RSA_SIGN_PSS_4096_SHA256\x10\x15\x12&\n" +
+	"\"ALGORITHM_RSA_SIGN_PSS_4096_SHA384\x10\x16\x12&\n" +
+	"\"ALGORITHM_RSA_SIGN_PSS_4096_SHA512\x10\x17\x12*\n" +
+	"&ALGORITHM_RSA_DECRYPT_OAEP_2048_SHA256\x10\x18\x12(\n" +
+	"$ALGORITHM_RSA_DECRYPT_OAEP_2048_SHA1\x10\x19\x12*\n" +
+	"&ALGORITHM_RSA_DECRYPT_OAEP_3072_SHA256\x10\x1a\x12(\n" +
+	"$ALGORITHM_RSA_DECRYPT_OAEP_3072_SHA1\x10\x1b\x12*\n" +
+	"&ALGORITHM_RSA_DECRYPT_OAEP_4096_SHA256\x10\x1c\x12(\n" +
+	"$ALGORITHM_RSA_DECRYPT_OAEP_4096_SHA1\x10\x1d\x12\x19\n" +
+	"\x15ALGORITHM_HMAC_SHA256\x10\x1e\x12\x19\n" +
+	"\x15ALGORITHM_HMAC_SHA384\x10\x1f\x12\x19\n" +
+	"\x15ALGORITHM_HMAC_SHA512\x10 *v\n" +
 	"\x11ProtectionProfile\x12\"\n" +
 	"\x1ePROTECTION_PROFILE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aPROTECTION_PROFILE_DERIVED\x10\x01\x12\x1d\n" +
@@ -1018,7 +1558,7 @@ func file_keyholt_kms_v1_resources_proto_rawDescGZIP() []byte {
 }
 
 var file_keyholt_kms_v1_resources_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_keyholt_kms_v1_resources_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_keyholt_kms_v1_resources_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_keyholt_kms_v1_resources_proto_goTypes = []any{
 	(Purpose)(0),                  // 0: keyholt.kms.v1.Purpose
 	(Algorithm)(0),                // 1: keyholt.kms.v1.Algorithm
@@ -1027,43 +1567,49 @@ var file_keyholt_kms_v1_resources_proto_goTypes = []any{
 	(*Namespace)(nil),             // 4: keyholt.kms.v1.Namespace
 	(*Key)(nil),                   // 5: keyholt.kms.v1.Key
 	(*KeyVersion)(nil),            // 6: keyholt.kms.v1.KeyVersion
-	(*KeyVersionUsage)(nil),       // 7: keyholt.kms.v1.KeyVersionUsage
-	(*Spread)(nil),                // 8: keyholt.kms.v1.Spread
-	(*Status)(nil),                // 9: keyholt.kms.v1.Status
-	(*Binding)(nil),               // 10: keyholt.kms.v1.Binding
-	nil,                           // 11: keyholt.kms.v1.Key.LabelsEntry
-	nil,                           // 12: keyholt.kms.v1.Status.MetadataEntry
-	nil,                           // 13: keyholt.kms.v1.Binding.EncryptionContextEntry
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*KeyAttributes)(nil),         // 7: keyholt.kms.v1.KeyAttributes
+	(*HostReport)(nil),            // 8: keyholt.kms.v1.HostReport
+	(*KeyVersionUsage)(nil),       // 9: keyholt.kms.v1.KeyVersionUsage
+	(*Spread)(nil),                // 10: keyholt.kms.v1.Spread
+	(*Status)(nil),                // 11: keyholt.kms.v1.Status
+	(*Binding)(nil),               // 12: keyholt.kms.v1.Binding
+	nil,                           // 13: keyholt.kms.v1.Key.LabelsEntry
+	nil,                           // 14: keyholt.kms.v1.Status.MetadataEntry
+	nil,                           // 15: keyholt.kms.v1.Binding.EncryptionContextEntry
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
 }
 var file_keyholt_kms_v1_resources_proto_depIdxs = []int32{
-	14, // 0: keyholt.kms.v1.Namespace.create_time:type_name -> google.protobuf.Timestamp
+	16, // 0: keyholt.kms.v1.Namespace.create_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: keyholt.kms.v1.Key.purpose:type_name -> keyholt.kms.v1.Purpose
 	1,  // 2: keyholt.kms.v1.Key.algorithm:type_name -> keyholt.kms.v1.Algorithm
 	2,  // 3: keyholt.kms.v1.Key.protection_profile:type_name -> keyholt.kms.v1.ProtectionProfile
-	11, // 4: keyholt.kms.v1.Key.labels:type_name -> keyholt.kms.v1.Key.LabelsEntry
-	15, // 5: keyholt.kms.v1.Key.rotation_period:type_name -> google.protobuf.Duration
+	13, // 4: keyholt.kms.v1.Key.labels:type_name -> keyholt.kms.v1.Key.LabelsEntry
+	17, // 5: keyholt.kms.v1.Key.rotation_period:type_name -> google.protobuf.Duration
 	3,  // 6: keyholt.kms.v1.Key.primary_state:type_name -> keyholt.kms.v1.KeyVersionState
-	14, // 7: keyholt.kms.v1.Key.create_time:type_name -> google.protobuf.Timestamp
-	14, // 8: keyholt.kms.v1.Key.rotate_time:type_name -> google.protobuf.Timestamp
-	14, // 9: keyholt.kms.v1.Key.next_rotation_time:type_name -> google.protobuf.Timestamp
+	16, // 7: keyholt.kms.v1.Key.create_time:type_name -> google.protobuf.Timestamp
+	16, // 8: keyholt.kms.v1.Key.rotate_time:type_name -> google.protobuf.Timestamp
+	16, // 9: keyholt.kms.v1.Key.next_rotation_time:type_name -> google.protobuf.Timestamp
 	3,  // 10: keyholt.kms.v1.KeyVersion.state:type_name -> keyholt.kms.v1.KeyVersionState
-	14, // 11: keyholt.kms.v1.KeyVersion.create_time:type_name -> google.protobuf.Timestamp
-	14, // 12: keyholt.kms.v1.KeyVersion.state_time:type_name -> google.protobuf.Timestamp
-	14, // 13: keyholt.kms.v1.KeyVersion.first_use_time:type_name -> google.protobuf.Timestamp
-	14, // 14: keyholt.kms.v1.KeyVersion.destroy_time:type_name -> google.protobuf.Timestamp
+	16, // 11: keyholt.kms.v1.KeyVersion.create_time:type_name -> google.protobuf.Timestamp
+	16, // 12: keyholt.kms.v1.KeyVersion.state_time:type_name -> google.protobuf.Timestamp
+	16, // 13: keyholt.kms.v1.KeyVersion.first_use_time:type_name -> google.protobuf.Timestamp
+	16, // 14: keyholt.kms.v1.KeyVersion.destroy_time:type_name -> google.protobuf.Timestamp
 	3,  // 15: keyholt.kms.v1.KeyVersion.restore_state:type_name -> keyholt.kms.v1.KeyVersionState
-	7,  // 16: keyholt.kms.v1.KeyVersion.usage:type_name -> keyholt.kms.v1.KeyVersionUsage
-	14, // 17: keyholt.kms.v1.KeyVersionUsage.last_used_time:type_name -> google.protobuf.Timestamp
-	15, // 18: keyholt.kms.v1.Spread.took:type_name -> google.protobuf.Duration
-	12, // 19: keyholt.kms.v1.Status.metadata:type_name -> keyholt.kms.v1.Status.MetadataEntry
-	13, // 20: keyholt.kms.v1.Binding.encryption_context:type_name -> keyholt.kms.v1.Binding.EncryptionContextEntry
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	9,  // 16: keyholt.kms.v1.KeyVersion.usage:type_name -> keyholt.kms.v1.KeyVersionUsage
+	1,  // 17: keyholt.kms.v1.KeyVersion.algorithm:type_name -> keyholt.kms.v1.Algorithm
+	7,  // 18: keyholt.kms.v1.KeyVersion.attributes:type_name -> keyholt.kms.v1.KeyAttributes
+	8,  // 19: keyholt.kms.v1.KeyVersion.host_report:type_name -> keyholt.kms.v1.HostReport
+	7,  // 20: keyholt.kms.v1.HostReport.attributes:type_name -> keyholt.kms.v1.KeyAttributes
+	16, // 21: keyholt.kms.v1.KeyVersionUsage.last_used_time:type_name -> google.protobuf.Timestamp
+	17, // 22: keyholt.kms.v1.Spread.took:type_name -> google.protobuf.Duration
+	14, // 23: keyholt.kms.v1.Status.metadata:type_name -> keyholt.kms.v1.Status.MetadataEntry
+	15, // 24: keyholt.kms.v1.Binding.encryption_context:type_name -> keyholt.kms.v1.Binding.EncryptionContextEntry
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_keyholt_kms_v1_resources_proto_init() }
@@ -1071,13 +1617,14 @@ func file_keyholt_kms_v1_resources_proto_init() {
 	if File_keyholt_kms_v1_resources_proto != nil {
 		return
 	}
+	file_keyholt_kms_v1_resources_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyholt_kms_v1_resources_proto_rawDesc), len(file_keyholt_kms_v1_resources_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -640,7 +640,7 @@ type StoreReport struct {
 	// The UID of the seal key in the HSM, 32 hexadecimal digits.
 	SealKeyUid string `protobuf:"bytes,3,opt,name=seal_key_uid,json=sealKeyUid,proto3" json:"seal_key_uid,omitempty"`
 	// How many rows were read, verified, sealed, written or restored, by kind:
-	// `namespaces`, `keys`, `versions`, `orphans`, `origin`, `reservations`.
+	// `namespaces`, `keys`, `versions`, `orphans`, `import_jobs`, `origin`, `reservations`.
 	Rows map[string]int64 `protobuf:"bytes,4,rep,name=rows,proto3" json:"rows,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// What VerifyStore has found wrong; empty: nothing. Of very many the last one says how
 	// many more there are.
@@ -1240,7 +1240,8 @@ type Orphan struct {
 	Uid string `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
 	// Its CKA_LABEL.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
-	// What key it is: `AES256_BLOCKS`, `AES256_GCM`; empty: none of the service's.
+	// What key it is, such as `AES256_BLOCKS`, `ECDSA_P256`, `HMAC_SHA256`; empty: none of
+	// the service's.
 	KeySpec string `protobuf:"bytes,3,opt,name=key_spec,json=keySpec,proto3" json:"key_spec,omitempty"`
 	// When it is to be destroyed; unset: that is not scheduled.
 	DestroyTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=destroy_time,json=destroyTime,proto3" json:"destroy_time,omitempty"`

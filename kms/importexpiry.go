@@ -1,0 +1,110 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+// jobExpirer destroys the wrapping keys of import jobs whose time has passed. All replicas
+// watch; under the lock the first does it. What it ends could not be used any more: a job
+// is expired by its time, whatever its row's state.
+type jobExpirer struct {
+	errand
+	retries retries[ImportJobName] // of the errand only
+}
+
+func (e *jobExpirer) start(s *Service) { e.errand.start(s.expireDue) }
+
+// expireDue ends the jobs that are due, and returns how long to rest.
+func (s *Service) expireDue(ctx context.Context) time.Duration {
+	e := &s.jobExpirer
+	due, rest := s.dueJobs(s.snapshot.Load(), s.now())
+	e.retries.keep(func(name ImportJobName) bool { return due[name] })
+	for name := range due {
+		if ctx.Err() != nil {
+			return rest
+		}
+		if wait := e.retries.wait(name, s.now()); wait > 0 {
+			rest = min(rest, wait)
+			continue
+		}
+		err := s.expire(ctx, name)
+		e.retries.note(name, s.now(), err)
+		if err != nil && ctx.Err() == nil {
+			rest = min(rest, e.retries.wait(name, s.now()))
+			s.log.ErrorContext(ctx, "the wrapping key of an expired import job is not destroyed; it will be tried again",
+				slog.String("import_job", name.String()), slog.Any("error", causeOf(err)))
+		}
+	}
+	return rest
+}
+
+// dueJobs is the set of jobs to end now, and how long until there are more.
+func (s *Service) dueJobs(now *Snapshot, at time.Time) (due map[ImportJobName]bool, rest time.Duration) {
+	due, rest = make(map[ImportJobName]bool), errandRest
+	now.importJobs.Scan(func(_ string, job *ImportJob) bool {
+		if job.State == ImportJobActive {
+			if wait := job.ExpireTime.Sub(at); wait > 0 {
+				rest = min(rest, wait)
+			} else {
+				due[job.Name] = true
+			}
+		}
+		return true
+	})
+	return due, rest
+}
+
+// expire ends a job and records that.
+func (s *Service) expire(ctx context.Context, name ImportJobName) error {
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	done, err := s.destroyWrappingKey(ctx, name)
+	if !done && err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return err
+	}
+	event := &Event{
+		Time: s.now(), Principal: systemPrincipal(), Action: ActionExpireImportJob, Namespace: name.Namespace(),
+		Resource: name.String(), Reason: "the time of the import job has passed", Err: err,
+	}
+	if auditErr := s.record(ctx, event); auditErr != nil && done {
+		s.log.ErrorContext(ctx, "an import job was ended and that could not be recorded", slog.String("import_job", name.String()))
+	}
+	return err
+}
+
+// destroyWrappingKey destroys the wrapping key of an expired job and enters that in its row.
+// done is false if another replica was first.
+func (s *Service) destroyWrappingKey(ctx context.Context, name ImportJobName) (done bool, err error) {
+	unlock, err := s.lockImportJob(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	job := s.snapshot.Load().importJob(name)
+	if job == nil || job.State != ImportJobActive || !job.expired(s.now()) {
+		return false, nil
+	}
+	if _, err := s.token.Key(ctx, job.UID); err != nil && !errors.Is(err, hsm.ErrKeyNotFound) {
+		return false, tokenError(err, "look up the wrapping key") // before anything is begun
+	}
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	if err := s.destroyObject(ctx, job.UID); err != nil {
+		return false, err
+	}
+	_, err = s.commit(ctx, func(now *Snapshot) (*Change, error) {
+		row := now.importJob(name)
+		if row == nil || row.UID != job.UID || row.State != ImportJobActive {
+			return nil, nil
+		}
+		gone := *row
+		gone.State = ImportJobExpired
+		return &Change{ImportJobs: []*ImportJob{&gone}}, nil
+	})
+	return err == nil, err
+}

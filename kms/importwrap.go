@@ -1,0 +1,39 @@
+package kms
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	_ "crypto/sha1" //nolint:gosec // of RSA-OAEP, which does not rest on collisions
+	_ "crypto/sha256"
+	"errors"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+// Wrap wraps a key for ImportKeyVersion, as ImportMethod says: the bytes of a secret key, or
+// the PKCS#8 PrivateKeyInfo of a pair, DER. It is computed where it is called, and asks no
+// service; the AES-256 key between is wiped. The error is ErrInvalidRequest.
+func (j *ImportJob) Wrap(key []byte) ([]byte, error) {
+	if !j.Method.Valid() || j.State != ImportJobActive {
+		return nil, Invalid(Violation{"import_job", "is " + j.State.String() + ": nothing is wrapped for it"})
+	}
+	parsed, err := hsm.ParsePublicKey(j.Method.row().spec, j.PublicKey)
+	public, ok := parsed.(*rsa.PublicKey)
+	if err != nil || !ok {
+		return nil, Invalid(Violation{"import_job.public_key", "is none of " + j.Method.String()}).because(errors.Unwrap(err))
+	}
+	var kek [32]byte
+	defer clear(kek[:])
+	if _, err := rand.Read(kek[:]); err != nil {
+		return nil, err
+	}
+	value, err := hsm.WrapAES(kek[:], key)
+	if err != nil {
+		return nil, Invalid(Violation{"key", "is empty or too long"})
+	}
+	wrapped, err := rsa.EncryptOAEP(j.Method.Hash().New(), rand.Reader, public, kek[:], nil)
+	if err != nil {
+		return nil, Invalid(Violation{"import_job.public_key", "cannot be used"}).because(err)
+	}
+	return append(wrapped, value...), nil
+}

@@ -1,0 +1,64 @@
+package kms_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/hsm/hsmtest"
+	"github.com/keyholt/keyholt/kms"
+)
+
+// failingKeys is a token that cannot list its keys.
+type failingKeys struct{ hsm.Token }
+
+func (failingKeys) Keys(context.Context) ([]hsm.Object, error) { return nil, hsm.ErrUnavailable }
+
+// A start that fails leaves no lease row, for which the next change would wait.
+func TestFailedStartLeavesNoLease(t *testing.T) {
+	t.Parallel()
+	first := newSharedWorld(t, nil)
+	first.create("orders", kms.ProfileDerived)
+	failing := map[string]struct {
+		fail func(*kms.Config, *hookedStore)
+		want error
+	}{
+		"the answer to the first transaction is lost": {
+			func(_ *kms.Config, s *hookedStore) { s.fail("InsertLease") }, kms.ErrStoreUnavailable,
+		},
+		"the second transaction": {
+			func(_ *kms.Config, s *hookedStore) { s.fail("RenewLease") }, kms.ErrStoreUnavailable,
+		},
+		"the lease is gone": {
+			func(_ *kms.Config, s *hookedStore) {
+				s.hook("RenewLease", func(context.Context) error { return &kms.Error{Sentinel: kms.ErrLeaseGone} })
+			}, kms.ErrLeaseGone,
+		},
+		"loading": {
+			func(_ *kms.Config, s *hookedStore) { s.fail("Load") }, kms.ErrStoreUnavailable,
+		},
+		"the anchor": {
+			func(c *kms.Config, _ *hookedStore) {
+				c.Anchors = []kms.Anchor{&memoryAnchor{head: kms.Head{Revision: 1000}}}
+			}, kms.ErrRolledBack,
+		},
+		"the token": {
+			func(c *kms.Config, _ *hookedStore) { c.Token = failingKeys{c.Token} }, kms.ErrTokenUnavailable,
+		},
+		"the self-test": {
+			func(c *kms.Config, _ *hookedStore) {
+				c.Token.(*hsmtest.Faults).FailBefore(hsmtest.MethodEncryptBlocks, hsm.ErrUnavailable)
+			}, kms.ErrTokenUnavailable,
+		},
+	}
+	for name, tt := range failing {
+		t.Run(name, func(t *testing.T) {
+			_, store, err := first.tryReplica(tt.fail)
+			wantError(t, err, tt.want, "start")
+			if store.calls("InsertLease") == 0 {
+				t.Fatal("it has failed before it had a lease")
+			}
+			first.lease()
+		})
+	}
+}
