@@ -1,7 +1,9 @@
 package softhsmtest_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/keyholt/keyholt/kms"
@@ -44,6 +46,36 @@ func BenchmarkUnwrapOverTheWire(b *testing.B) {
 				}
 			})
 			b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "unwraps/s")
+		})
+	}
+}
+
+// BenchmarkSignOverTheWire is the same for signatures, one a request.
+func BenchmarkSignOverTheWire(b *testing.B) {
+	c := serveTLS(b, onSoftHSM(b))("admin")
+	for _, a := range []kms.Algorithm{kms.AlgorithmECP256SHA256, kms.AlgorithmRSA2048PKCS1SHA256} {
+		b.Run(a.String(), func(b *testing.B) {
+			key, err := kms.ParseKeyName("namespaces/default/keys/" + strings.ToLower(a.String()))
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := c.API().CreateKey(b.Context(), kms.Principal{}, &kms.CreateKeyRequest{Name: key, Algorithm: a}); err != nil &&
+				!errors.Is(err, kms.ErrKeyExists) {
+				b.Fatal(err)
+			}
+			request := &kms.SignRequest{Key: key, Digest: make([]byte, 32), DigestHash: a.Hash()}
+			b.ReportAllocs()
+			b.SetParallelism(16)
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := c.API().Sign(b.Context(), kms.Principal{}, request); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "signatures/s")
 		})
 	}
 }

@@ -32,7 +32,7 @@ const (
 	maxHeaderBytes    = 16 << 10
 	// streamWorkers are goroutines that serve one request after the other. A new one for
 	// each request has to grow its stack again. Requests beyond them get new ones.
-	streamWorkers = 64
+	streamWorkers = 256
 )
 
 // Server serves one API on any number of listeners.
