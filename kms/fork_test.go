@@ -32,7 +32,7 @@ func TestStoreOfAnotherHistory(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: %v", what, err)
 			}
-			time.Sleep(10 * time.Millisecond)
+			<-time.After(10 * time.Millisecond)
 		}
 	}
 	fork()
@@ -51,7 +51,7 @@ func TestStoreOfAnotherHistory(t *testing.T) {
 	for range 50 {
 		_, err := w.decrypt(name, ciphertext)
 		wantError(t, err, kms.ErrStoreWentBack, "Decrypt")
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 	if after := counter(); after != before {
 		t.Errorf("the lease was renewed: from %d to %d", before, after)

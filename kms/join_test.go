@@ -47,7 +47,7 @@ func TestFailedStartLeavesNoLease(t *testing.T) {
 		},
 		"the self-test": {
 			func(c *kms.Config, _ *hookedStore) {
-				c.Token.(*hsmtest.Faults).FailBefore(hsmtest.MethodEncryptBlocks, hsm.ErrUnavailable)
+				c.Token.(*hsmtest.Faults).FailBefore(hsmtest.MethodEncryptBlocks, hsm.ErrUnavailable) //nolint:errcheck,forcetypeassert // newWorld made it
 			}, kms.ErrTokenUnavailable,
 		},
 	}

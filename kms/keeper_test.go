@@ -12,7 +12,7 @@ import (
 func (w *world) serveFor(long time.Duration, name kms.KeyName, ciphertext []byte) {
 	w.t.Helper()
 	before := w.lease()
-	for began := time.Now(); time.Since(began) < long; time.Sleep(long / 200) {
+	for began := time.Now(); time.Since(began) < long; time.Sleep(long / 200) { //nolint:forbidigo // of a synctest bubble
 		if got, err := w.decrypt(name, ciphertext); err != nil || got != "secret" {
 			w.t.Fatalf("after %v: %q, %v", time.Since(began), got, err)
 		}
@@ -48,7 +48,7 @@ func TestLeaseIsRenewedWhileOthersHang(t *testing.T) {
 					synctest.Wait()
 					w.serveFor(3*length, name, ciphertext)
 					letGo()
-					<-done
+					_ = <-done //nolint:errcheck // the hang was ended
 					w.serveFor(3*length, name, ciphertext)
 				}
 			})
