@@ -48,7 +48,7 @@ func TestLeaseIsRenewedWhileOthersHang(t *testing.T) {
 					synctest.Wait()
 					w.serveFor(3*length, name, ciphertext)
 					letGo()
-					_ = <-done //nolint:errcheck // the hang was ended
+					<-done //nolint:errcheck // the hang was ended
 					w.serveFor(3*length, name, ciphertext)
 				}
 			})

@@ -137,7 +137,7 @@ func TestUnknownVersionsCostFewLooks(t *testing.T) {
 		name := first.create("orders", kms.ProfileDerived)
 		wrapped := first.wrap(name)
 		deaf.unwrap(name, wrapped, unknown(wrapped, 0)) // it knows all changes by then, and applies none below
-		time.Sleep(time.Second) //nolint:forbidigo // of a synctest bubble
+		time.Sleep(time.Second)                         //nolint:forbidigo // of a synctest bubble
 
 		before := store.calls("Changes")
 		letGo := store.hang(t, "Changes")
