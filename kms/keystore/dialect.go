@@ -41,6 +41,11 @@ type dialect struct {
 	// committed. Empty where the transaction excludes others from its begin.
 	forUpdate string
 
+	// confirm is a statement that writes, so that the commit of its transaction must be
+	// confirmed as that of a change is. It waits for nobody: a process can be stopped while
+	// its transaction is open.
+	confirm string
+
 	// notify wakes, when the transaction commits, those who listen in other processes.
 	// nil: there are none.
 	notify func(ctx context.Context, tx *sql.Tx) error

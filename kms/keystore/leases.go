@@ -79,7 +79,7 @@ func (s *Store) Leases(ctx context.Context, confirm bool) (leases []*kms.Lease, 
 	}
 	err = s.transact(ctx, options, message, func(tx *sql.Tx) error {
 		if confirm {
-			if _, err := tx.ExecContext(ctx, "UPDATE meta SET confirmations = confirmations + 1 WHERE id = 1"); err != nil {
+			if _, err := tx.ExecContext(ctx, s.database.dialect.confirm); err != nil {
 				return err
 			}
 		}

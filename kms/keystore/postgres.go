@@ -53,9 +53,11 @@ func postgresDialect() *dialect {
 		// row that is the newest state, and stays it until the end.
 		writeOptions: &sql.TxOptions{},
 		forUpdate:    " FOR UPDATE",
-		notify:       news.notify,
-		isConflict:   isPostgresConflict,
-		diagnose:     diagnosePostgres,
+		// A record in the write-ahead log, of the transaction and of nothing else.
+		confirm:    "SELECT pg_logical_emit_message(true, 'keyholt', 'confirm')",
+		notify:     news.notify,
+		isConflict: isPostgresConflict,
+		diagnose:   diagnosePostgres,
 	}
 }
 

@@ -24,6 +24,7 @@ func sqliteDialect() *dialect {
 		name:       "sqlite",
 		goose:      goose.DialectSQLite3,
 		migrations: "migrations/sqlite",
+		confirm:    "UPDATE meta SET confirmations = confirmations + 1 WHERE id = 1",
 		exclusive:  true,
 		open:       openSQLite,
 		location:   func(path string) string { return path },
