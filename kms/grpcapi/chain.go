@@ -110,16 +110,13 @@ func principal(ctx context.Context) (kms.Principal, error) {
 // checkRequest refuses requests beyond the published size, with too many items, or with
 // fields that nobody here knows.
 func checkRequest(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if err := checkMessage(ctx, req); err != nil {
+	if err := checkMessage(req); err != nil {
 		return nil, err
 	}
 	return handler(ctx, req)
 }
 
-func checkMessage(ctx context.Context, message any) error {
-	if err := checkSize(ctx); err != nil {
-		return err
-	}
+func checkMessage(message any) error {
 	if m, ok := message.(proto.Message); ok {
 		return wire.Check(m)
 	}
@@ -138,12 +135,15 @@ func (s checkedStream) RecvMsg(message any) error {
 	if err := s.ServerStream.RecvMsg(message); err != nil {
 		return err
 	}
-	return checkMessage(s.Context(), message)
+	return checkMessage(message)
 }
 
 // deadline ends requests that have no earlier deadline.
 func deadline(most time.Duration) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if at, ok := ctx.Deadline(); ok && time.Until(at) <= most {
+			return handler(ctx, req)
+		}
 		ctx, cancel := context.WithTimeout(ctx, most)
 		defer cancel()
 		return handler(ctx, req)

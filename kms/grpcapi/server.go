@@ -90,7 +90,6 @@ func transport(lifetime context.Context, cfg *Config) *grpc.Server {
 		grpc.Creds(cfg.Credentials),
 		grpc.ForceServerCodecV2(&wipingCodec{pool: pool}),
 		experimental.BufferPool(pool),
-		grpc.StatsHandler(requestSizes{}),
 		grpc.ChainUnaryInterceptor(unaryChain(cfg, admission)...),
 		grpc.ChainStreamInterceptor(streamChain(lifetime, cfg, admission)...),
 		grpc.MaxRecvMsgSize(hardLimit),
