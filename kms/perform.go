@@ -84,9 +84,7 @@ func (s *Service) permitted(
 // record hands an event to the auditor. It goes on when the request was cancelled:
 // what was done must be known.
 func (s *Service) record(ctx context.Context, event *Event) error {
-	ctx, cancel := detached(ctx)
-	defer cancel()
-	ctx, end := s.begin(ctx, PhaseAudit)
+	ctx, end := s.begin(s.patience.detached(ctx), PhaseAudit)
 	defer end()
 	if err := s.auditor.Record(ctx, event); err != nil {
 		s.log.ErrorContext(ctx, "audit record failed", slog.String("action", string(event.Action)), slog.Any("error", err))

@@ -71,6 +71,7 @@ type Service struct {
 
 	gate     *gate
 	scratch  scratch
+	patience patience
 	rotator  rotator
 	selfTest []Finding
 	startup  []Finding

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,11 +30,31 @@ type requestMetrics struct {
 	items    *prometheus.CounterVec
 	sizes    *prometheus.HistogramVec
 
-	dataRequests *atomic.Uint64 // requests with items
+	// Those of actions that succeeded, looked up once.
+	okRequests, okItems byAction[prometheus.Counter]
+	sizesOf             byAction[prometheus.Observer] // whatever the outcome
+
+	dataRequests atomic.Uint64 // requests with items
 }
 
-func newRequestMetrics() requestMetrics {
-	return requestMetrics{
+// byAction keeps the metrics of one vector by action: looking one up by its labels takes
+// longer than counting.
+type byAction[M any] struct {
+	known sync.Map // of kms.Action to M
+	make  func(action string) M
+}
+
+func (b *byAction[M]) of(action kms.Action) M {
+	if m, ok := b.known.Load(action); ok {
+		return m.(M) //nolint:errcheck,forcetypeassert // the map holds nothing else
+	}
+	m := b.make(string(action)) // the same whoever asks
+	b.known.Store(action, m)
+	return m
+}
+
+func newRequestMetrics() *requestMetrics {
+	r := &requestMetrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "keyholt_requests_total",
 			Help: "Requests that reached the service, by action and outcome: OK or the reason of the error.",
@@ -47,8 +68,11 @@ func newRequestMetrics() requestMetrics {
 			Help:    "Items per data request.",
 			Buckets: countBuckets(),
 		}, []string{"action"}),
-		dataRequests: new(atomic.Uint64),
 	}
+	r.okRequests.make = func(action string) prometheus.Counter { return r.requests.WithLabelValues(action, outcomeOK) }
+	r.okItems.make = func(action string) prometheus.Counter { return r.items.WithLabelValues(action, outcomeOK) }
+	r.sizesOf.make = func(action string) prometheus.Observer { return r.sizes.WithLabelValues(action) }
+	return r
 }
 
 func (r *requestMetrics) collectors() []prometheus.Collector {
@@ -62,8 +86,7 @@ func (r *requestMetrics) count(e *kms.Event, auditErr error) {
 	if auditErr != nil {
 		whole = kms.ErrAuditUnavailable
 	}
-	action := string(e.Action)
-	r.requests.WithLabelValues(action, outcomeOf(whole)).Inc()
+	counterOf(e.Action, whole, &r.okRequests, r.requests).Inc()
 	if len(e.Items) == 0 {
 		return
 	}
@@ -74,11 +97,19 @@ func (r *requestMetrics) count(e *kms.Event, auditErr error) {
 		if err == nil {
 			err = item.Err
 		}
-		r.items.WithLabelValues(action, outcomeOf(err)).Add(float64(item.Count))
+		counterOf(e.Action, err, &r.okItems, r.items).Add(float64(item.Count))
 		total += item.Count
 	}
-	r.sizes.WithLabelValues(action).Observe(float64(total))
+	r.sizesOf.of(e.Action).Observe(float64(total))
 	r.dataRequests.Add(1)
+}
+
+// counterOf is the counter of an action with an outcome.
+func counterOf(action kms.Action, err error, ok *byAction[prometheus.Counter], all *prometheus.CounterVec) prometheus.Counter {
+	if err == nil {
+		return ok.of(action)
+	}
+	return all.WithLabelValues(string(action), outcomeOf(err))
 }
 
 // auditMetrics are those of the audit log.

@@ -14,7 +14,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 
 	server   *grpcprometheus.ServerMetrics
-	request  requestMetrics
+	request  *requestMetrics
 	audit    auditMetrics
 	store    storeMetrics
 	token    tokenMetrics
