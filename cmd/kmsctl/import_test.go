@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // writePEM writes a block in PEM.
@@ -54,6 +55,23 @@ func TestImportJobCommands(t *testing.T) {
 	w.fails(exitFailure, words("import-job create short --ttl 0s"), "ttl")
 	w.fails(exitUsage, words("import-job create x --method RSA"), "--method", "RSA_OAEP_4096_SHA256_AES_256")
 	w.fails(exitUsage, words("import-job describe a/b/c"), `import job "a/b/c"`)
+}
+
+// A job whose time has passed is named, with what to do, before a key is wrapped for it.
+func TestKeyImportByAnExpiredJob(t *testing.T) {
+	w := newWorld(t)
+	w.ok(words("import-job create short --ttl 1s")...)
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for !strings.Contains(w.ok(words("import-job describe short")...), "EXPIRED") {
+		select {
+		case <-ticker.C:
+		case <-t.Context().Done():
+			t.Fatal("the job does not expire")
+		}
+	}
+	w.failsWith(strings.Repeat("k", 32), exitFailure, words("key import orders --job short --create"),
+		"importJobs/short is EXPIRED since 20", "kmsctl import-job create")
 }
 
 // The key comes from a file or standard input, and leaves this machine wrapped only.
