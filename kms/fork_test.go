@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -85,4 +86,33 @@ func TestNoRenewalInAStoreOfAnotherHistory(t *testing.T) {
 	w.database.fork()
 	letGo()
 	w.until(name, ciphertext, func(err error) bool { return err == nil }, "it does not serve under its own history again")
+}
+
+// A change that its caller waits for is not said to hold everywhere by a replica that finds
+// the store to be of another history: the change may be lost.
+func TestNoChangeHoldsInAnotherHistory(t *testing.T) {
+	t.Parallel()
+	w := newSharedWorld(t, func(c *kms.Config) { c.Replica.Lease = kms.MinLease })
+	name := w.create("orders", kms.ProfileDerived)
+	ciphertext := w.mustEncrypt(name, "secret")
+	dead := &kms.Lease{ID: "dead/1", Counter: 1, Duration: time.Second, Replica: "dead"}
+	if _, err := w.store.InsertLease(t.Context(), dead); err != nil {
+		t.Fatal(err)
+	}
+	outcome := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		_, err := w.service.DisableKeyVersion(ctx, admin, name.Version(1), "test")
+		outcome <- err
+	}()
+	w.until(name, ciphertext, func(err error) bool { return errors.Is(err, kms.ErrVersionDisabled) }, "it does not disable")
+	w.database.fork()
+	w.until(name, ciphertext, func(err error) bool { return errors.Is(err, kms.ErrStoreWentBack) }, "it serves under another history")
+	wantError(t, <-outcome, kms.ErrStillSpreading, "DisableKeyVersion")
+	w.database.fork()
+	w.until(name, ciphertext, func(err error) bool { return errors.Is(err, kms.ErrVersionDisabled) }, "it does not come back")
+	if _, err := w.service.DisableKeyVersion(t.Context(), admin, name.Version(1), "test"); err != nil {
+		t.Errorf("repeated: %v", err)
+	}
 }
