@@ -4,6 +4,8 @@ package lease
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -57,6 +59,7 @@ func TestThePromiseHolds(t *testing.T) {
 			split: true, late: true, lossy: true, doubt: true, slowClocks: true, leave: true, sweep: true,
 		}, 11},
 	}
+	var ran, states, transitions, complete int
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			x := tt.scenario.explore(depthOf(tt.depth))
@@ -65,7 +68,31 @@ func TestThePromiseHolds(t *testing.T) {
 				t.Fatal("the protocol does not keep its promise")
 			}
 			tt.scenario.checkReach(t, x)
+			ran, states, transitions = ran+1, states+x.states, transitions+x.transitions
+			if x.complete {
+				complete++
+			}
 		})
+	}
+	if ran == len(tests) {
+		documented(t, fmt.Sprintf("%d scenarios, %d of them completely: %d states and %d transitions",
+			ran, complete, states, transitions))
+	}
+}
+
+// documented logs what was found, and fails if the package's documentation says otherwise.
+func documented(t *testing.T, what string) {
+	t.Helper()
+	t.Log(what)
+	if *depthFlag != 0 || t.Failed() {
+		return
+	}
+	text, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if prose := strings.Join(strings.Fields(strings.ReplaceAll(string(text), "//", " ")), " "); !strings.Contains(prose, what) {
+		t.Errorf("doc.go does not say %q", what)
 	}
 }
 
@@ -129,7 +156,7 @@ func TestCallsReturn(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			for _, ticks := range []int{3, 5} {
+			for _, ticks := range []int{3, 4} {
 				s := tt.scenario
 				s.replicas, s.changes, s.ticks, s.prompt, s.bound = 1, 1, ticks, true, tt.bound(ticks)
 				x := s.explore(completely)
@@ -197,8 +224,6 @@ func TestMutationsAreFound(t *testing.T) {
 		{"a lower revision that is seen is not for good", doubtful, mutation{seenForgotten: true}, notDone},
 		{"a lower revision that a renewal reads is not for good", doubtful, mutation{backwardsForgotten: true}, notDone},
 		{"a revision seen at a former primary", scenario{failOver: true, doubt: true}, mutation{unconfirmedSeen: true}, wrongly},
-		{"the promise in a store that has lost renewals, without its exception",
-			scenario{serving: true, lossy: true, prompt: true}, mutation{noException: true}, lateUse},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -211,5 +236,19 @@ func TestMutationsAreFound(t *testing.T) {
 				t.Fatalf("found %v, want a state in which something %q", x.err, tt.want)
 			}
 		})
+	}
+	documented(t, fmt.Sprintf("%d mutations", len(tests)))
+}
+
+// TestTheExceptionIsNeeded: in a store that has lost renewals the promise does not hold of
+// the leases that they renewed. Nobody has a way to know of them.
+func TestTheExceptionIsNeeded(t *testing.T) {
+	s := scenario{
+		replicas: 1, changes: 1, ticks: 5, serving: true, lossy: true, prompt: true, mutation: mutation{noException: true},
+	}
+	x := s.explore(completely)
+	t.Log(x)
+	if !errors.Is(x.err, errViolation) {
+		t.Error("the promise holds without an exception: the documentation says too little")
 	}
 }
