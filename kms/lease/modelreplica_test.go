@@ -158,7 +158,7 @@ func (e *expansion) doubts(i int) {
 	if r.holder.phase != phaseOut {
 		e.givesUp(&e.next(stepGiveUpLease, i).replicas[i])
 	}
-	if !r.transaction.open && !(e.silent && e.from.made > 0) {
+	if !r.transaction.open && (!e.silent || e.from.made == 0) {
 		e.next(stepExamine, i).replicas[i].transaction = transaction{open: true, look: true}
 	}
 }
