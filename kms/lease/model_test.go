@@ -254,22 +254,6 @@ func (r *replica) acknowledged() uint8 {
 	return r.applied
 }
 
-// contains reports whether a snapshot of the replica holds the change of a call.
-func (r *replica) contains(w *world, snapshot uint8, c *call) bool {
-	return snapshot >= c.revision && (!r.stray || c.revision <= w.fork)
-}
-
-// knowsAll reports whether there is no change, and will be none, that a snapshot of the
-// replica knows nothing of.
-func (s *scenario) knowsAll(w *world, r *replica, snapshot uint8) bool {
-	for k := range s.changes {
-		if c := &w.calls[k]; !c.lost && (c.revision == 0 || !r.contains(w, snapshot, c)) {
-			return false
-		}
-	}
-	return true
-}
-
 // errViolation is a state that the promise excludes.
 var errViolation = errors.New("the promise is broken")
 

@@ -240,29 +240,4 @@ func (s *scenario) replicaKey(w *world, i int) (a, b packer) {
 	return a, b
 }
 
-// putLoss packs what there is to know of changes that may be lost.
-func (s *scenario) putLoss(g *packer, w *world) {
-	g.flag(w.received)
-	g.put(int(w.fork), 2)
-	for k := range s.changes {
-		g.put(int(w.calls[k].revision), 2)
-		g.flag(w.calls[k].lost)
-	}
-	orphaned := slices.ContainsFunc(w.replicas[:s.replicas], func(r replica) bool { return r.orphan })
-	if orphaned {
-		g.put(min(w.now-w.lostAt, s.orphanTicks()), 4)
-	}
-}
-
-// orphanTicks is for how long after the loss the promise may not hold of a lease whose last
-// renewal was lost: until it would have ended, and if it is renewed at the last moment until
-// that ends. The next renewal waits until the replica has acknowledged what it knew then.
-func (s *scenario) orphanTicks() int {
-	ticks := 2 * (s.ticks - marginTicks)
-	if s.slowClocks {
-		ticks++
-	}
-	return ticks
-}
-
 func (t *other) pair() uint32 { return uint32(t.row.ID.Join)<<16 | uint32(t.row.Counter) }

@@ -4,7 +4,6 @@ package lease
 
 import (
 	"errors"
-	"slices"
 )
 
 // store: the clock, changes, fail-over.
@@ -43,37 +42,6 @@ func (e *expansion) store() {
 			}
 			r.overdue = transaction{}
 		}
-	}
-}
-
-// loss: the store falls back to the last that a standby has received. Which that will be is
-// decided when it is received.
-func (e *expansion) loss() {
-	switch {
-	case !e.lossy || e.from.failed:
-		return
-	case !e.from.received:
-		w := e.next(stepReceive, 0)
-		w.received, w.former = true, former{w.head, w.rows}
-		return
-	}
-	w := e.next(stepLoss, 0)
-	w.failed, w.received, w.fork, w.lostAt = true, false, w.former.head, w.now
-	before := w.rows
-	w.head, w.rows, w.former = w.former.head, w.former.rows, former{}
-	for k := range w.calls {
-		if c := &w.calls[k]; c.revision > w.fork {
-			*c = call{revision: c.revision, lost: true, returned: true}
-		}
-	}
-	for i := range w.replicas {
-		r := &w.replicas[i]
-		if !r.transaction.committed {
-			r.transaction = transaction{}
-		}
-		r.overdue = transaction{}
-		r.stray = r.applied > w.fork
-		r.orphan = i < e.replicas && r.holder.phase != phaseOut && w.rows[i] != before[i]
 	}
 }
 
@@ -146,33 +114,6 @@ func (e *expansion) lease(i int) {
 		}
 		next := &e.next(stepCatchUp, i).replicas[i]
 		next.holder, next.seen = h, max(r.seen, caughtUp)
-	}
-}
-
-// doubts: a replica gives up its lease, or examines the store.
-func (e *expansion) doubts(i int) {
-	r := &e.from.replicas[i]
-	if !e.doubt {
-		return
-	}
-	if r.holder.phase != phaseOut {
-		e.givesUp(&e.next(stepGiveUpLease, i).replicas[i])
-	}
-	if !r.transaction.open && (!e.silent || e.from.made == 0) {
-		e.next(stepExamine, i).replicas[i].transaction = transaction{open: true, look: true}
-	}
-}
-
-// givesUp changes a replica of a new world.
-func (e *expansion) givesUp(r *replica) {
-	r.gaveUp = true
-	if e.mutation.keepLease {
-		return
-	}
-	r.holder = r.holder.clone()
-	r.holder.GiveUp()
-	if e.mutation.giveUpForgets {
-		r.holder.known, r.holder.acknowledged = 0, 0
 	}
 }
 
@@ -270,20 +211,6 @@ func (e *expansion) commit(w *world, i int, t *transaction) {
 	}
 }
 
-// thoughtExpired reports whether some caller thinks so of a lease, or may by what it has read.
-func (e *expansion) thoughtExpired(w *world, id ID) bool {
-	for k := range e.changes {
-		c := &w.calls[k]
-		if c.reading.stage == readDone {
-			return true
-		}
-		if c.wait != nil && slices.ContainsFunc(c.wait.others, func(t other) bool { return t.row.ID == id && t.fate == fateExpired }) {
-			return true
-		}
-	}
-	return false
-}
-
 func (e *expansion) confirmed(i int) {
 	w := e.next(stepConfirmed, i)
 	r := &w.replicas[i]
@@ -328,18 +255,5 @@ func (e *expansion) confirmed(i int) {
 	}
 	if h := r.holder; e.mutation.headOfTheJoin && h.phase == phaseJoined {
 		h.phase, h.required = phaseCatchingUp, uint64(t.head)
-	}
-}
-
-// examined hands the outcome of an examination to the holder.
-func (e *expansion) examined(i int, r *replica, t *transaction, backwards bool) {
-	if e.mutation.seenIgnored {
-		return
-	}
-	if err := r.holder.Seen(uint64(t.head)); errors.Is(err, ErrStoreWentBackwards) && !r.wentBack {
-		e.violation("replica %d thinks that the store went backwards", i)
-	}
-	if e.mutation.seenForgotten && backwards {
-		r.holder.refusal.Store(refusalNone)
 	}
 }
