@@ -215,7 +215,7 @@ func (t *Token) acceptImport(s *session, uid hsm.UID, label string, spec hsm.Key
 func (t *Token) complete(s *session, key *group, label string, spec hsm.KeySpec, public any) error {
 	public, err := t.provePair(s, key.main, spec, public)
 	if err != nil {
-		return err
+		return t.unfit(s, spec, err)
 	}
 	more, err := t.dialect.publicAttributes(spec, public)
 	if err != nil {
