@@ -85,10 +85,8 @@ func (t *Token) unfit(s *session, spec hsm.KeySpec, err error) error {
 		if e.class == classAsk {
 			e = t.diagnose(s, e)
 		}
-		switch e.class {
-		case classSession, classLogin, classHandle, classGone:
+		if e.class.isLoss() || e.class == classForbidden && spec.IsPair() { // the latter: the module has not kept the template
 			return e
-		default:
 		}
 	}
 	return fmt.Errorf("%w: the wrapped key is no %s: %v", hsm.ErrArgument, spec, err)
