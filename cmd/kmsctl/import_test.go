@@ -142,7 +142,7 @@ func TestKeyImportRefusals(t *testing.T) {
 		{secret, exitFailure, signing + "-", []string{"no private key in PEM"}},
 		{"", exitFailure, signing + encrypted, []string{"encrypted", "openssl pkey"}},
 		{"", exitFailure, signing + w.file("old.pem"), []string{"encrypted"}},
-		{"", exitFailure, signing + p384, []string{"WRAPPED_KEY_REFUSED"}},
+		{"", exitFailure, signing + p384, []string{"is no key of EC_SIGN_P256_SHA256"}}, // said here, before anything is wrapped
 		{"", exitFailure, signing + w.file("missing"), []string{"no such file"}},
 	} {
 		w.failsWith(test.stdin, test.code, words(test.args), test.says...)
