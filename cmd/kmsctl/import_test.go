@@ -110,6 +110,17 @@ func TestKeyImport(t *testing.T) {
 	if out = w.okWith(string(secret), words("key import orders --job laptop -o json")...); !strings.Contains(out, `"imported": true`) {
 		t.Errorf("as JSON:\n%s", out)
 	}
+	for range 2 {
+		out = w.ok("key", "set-primary", "orders/2", "--reason", "moved in")
+		if !strings.Contains(out, "orders/versions/2") || !strings.Contains(out, "the only replica knows it") {
+			t.Errorf("set-primary:\n%s", out)
+		}
+	}
+	if out = w.ok(words("key get orders -o json")...); !strings.Contains(out, `"primary_version": "namespaces/default/keys/orders/versions/2"`) {
+		t.Errorf("the key:\n%s", out)
+	}
+	w.fails(exitFailure, words("key set-primary orders/3"), "KEY_VERSION_NOT_FOUND")
+	w.fails(exitUsage, words("key set-primary orders"), "orders")
 }
 
 func TestKeyImportRefusals(t *testing.T) {
