@@ -128,6 +128,17 @@ func TestKeyImport(t *testing.T) {
 	if out = w.okWith(string(secret), words("key import orders --job laptop -o json")...); !strings.Contains(out, `"imported": true`) {
 		t.Errorf("as JSON:\n%s", out)
 	}
+	for range 2 {
+		out = w.ok("key", "set-primary", "orders/2", "--reason", "moved in")
+		if !strings.Contains(out, "orders/versions/2") || !strings.Contains(out, "the only replica knows it") {
+			t.Errorf("set-primary:\n%s", out)
+		}
+	}
+	if out = w.ok(words("key get orders -o json")...); !strings.Contains(out, `"primary_version": "namespaces/default/keys/orders/versions/2"`) {
+		t.Errorf("the key:\n%s", out)
+	}
+	w.fails(exitFailure, words("key set-primary orders/3"), "KEY_VERSION_NOT_FOUND")
+	w.fails(exitUsage, words("key set-primary orders"), "orders")
 }
 
 func TestKeyImportRefusals(t *testing.T) {
@@ -160,7 +171,7 @@ func TestKeyImportRefusals(t *testing.T) {
 		{secret, exitFailure, signing + "-", []string{"no private key in PEM"}},
 		{"", exitFailure, signing + encrypted, []string{"encrypted", "openssl pkey"}},
 		{"", exitFailure, signing + w.file("old.pem"), []string{"encrypted"}},
-		{"", exitFailure, signing + p384, []string{"WRAPPED_KEY_REFUSED"}},
+		{"", exitFailure, signing + p384, []string{"is no key of EC_SIGN_P256_SHA256"}}, // said here, before anything is wrapped
 		{"", exitFailure, signing + w.file("missing"), []string{"no such file"}},
 	} {
 		w.failsWith(test.stdin, test.code, words(test.args), test.says...)
