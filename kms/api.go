@@ -55,6 +55,7 @@ type API interface {
 	ListKeys(ctx context.Context, p Principal, parent NamespaceName, page Page) (*KeyList, error)
 	UpdateKey(ctx context.Context, p Principal, r *UpdateKeyRequest) (*KeyInfo, error)
 	RotateKey(ctx context.Context, p Principal, r *RotateKeyRequest) (*RotateKeyResult, error)
+	SetPrimaryKeyVersion(ctx context.Context, p Principal, r *SetPrimaryRequest) (*SetPrimaryResult, error)
 
 	GetKeyVersion(ctx context.Context, p Principal, name VersionName) (*VersionInfo, error)
 	ListKeyVersions(ctx context.Context, p Principal, parent KeyName, page Page) (*VersionList, error)

@@ -30,6 +30,11 @@ const generationTimeout = 5 * time.Minute
 
 // construct returns the revision from which on what was made can be used.
 func (s *Service) construct(ctx context.Context, c *construction) (Revision, error) {
+	leave, err := s.constructions.enter(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
 	announced, err := s.commit(ctx, c.announce)
 	if err != nil {
 		return 0, err

@@ -17,7 +17,7 @@ func (s *Service) Diagnose(ctx context.Context, p Principal) ([]Finding, error) 
 			findings = append(findings, s.anchors.finding())
 			findings = append(findings, s.replica.findings(ctx)...)
 			findings = append(findings, s.startup...)
-			findings = append(findings, s.diagnoseKeys())
+			findings = append(findings, s.diagnoseKeys()...)
 			return nil
 		},
 	})
@@ -48,19 +48,43 @@ func (s *Service) diagnoseToken(ctx context.Context) []Finding {
 	return findings
 }
 
-func (s *Service) diagnoseKeys() Finding {
+// maxNamed is how many unavailable versions Diagnose names: a token that was exchanged
+// leaves not one that is right.
+const maxNamed = 20
+
+// diagnoseKeys names the versions that are unavailable now, whether that was found at the
+// start, after a restoration or at a use.
+func (s *Service) diagnoseKeys() []Finding {
 	now := s.snapshot.Load()
-	unavailable := s.Inventory().Unavailable
-	f := Finding{
+	var named []Finding
+	unavailable := 0
+	now.versions.Scan(func(_ string, v *versionEntry) bool {
+		why := v.live.whyUnavailable()
+		if why == "" {
+			return true
+		}
+		unavailable++
+		if len(named) < maxNamed {
+			named = append(named, Finding{
+				Area: "keys", Check: v.Name.String(), Severity: SeverityError,
+				Detail: "the version is unavailable: " + why, Remedy: "restore the token from its backup, or revoke the version",
+			})
+		}
+		return true
+	})
+	summary := Finding{
 		Area: "keys", Check: "versions", Severity: SeverityOK,
 		Detail: fmt.Sprintf("%s with %s at revision %d", counted(now.keys.Len(), "key"), counted(now.versions.Len(), "version"), now.Revision()),
 	}
 	if unavailable > 0 {
-		f.Severity = SeverityError
-		f.Detail += "; unavailable: " + counted(unavailable, "version")
-		f.Remedy = "the log of the last start names them"
+		summary.Severity = SeverityError
+		summary.Detail += "; unavailable: " + counted(unavailable, "version")
+		summary.Remedy = "see what is said of each"
+		if unavailable > len(named) {
+			summary.Remedy = fmt.Sprintf("%d are named here, and all in the log", len(named))
+		}
 	}
-	return f
+	return append(named, summary)
 }
 
 // counted is a number of things: "1 key", "2 keys".

@@ -87,6 +87,9 @@ var (
 	ErrNoEnabledPrimary = errors.New("key has no enabled primary version")
 	// ErrTransition: the version's state does not lead to the one asked for.
 	ErrTransition = errors.New("state transition not allowed")
+	// ErrRotationDue: the version is older than the rotation period of its key, so that the
+	// key would be rotated as soon as the version is primary.
+	ErrRotationDue = errors.New("rotation is due")
 	// ErrDataLoss: the version was used; revoking it loses what it protects, and the
 	// caller has not accepted that.
 	ErrDataLoss = errors.New("data loss was not accepted")

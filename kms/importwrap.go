@@ -10,6 +10,20 @@ import (
 	"github.com/keyholt/keyholt/hsm"
 )
 
+// CheckPublicKey refuses a public key, DER of a PKIX SubjectPublicKeyInfo, that is none of
+// the algorithm's, before its private key is wrapped: the service, which must not tell what
+// is wrong with a wrapped key, says less. The error is ErrInvalidRequest.
+func (a Algorithm) CheckPublicKey(der []byte) error {
+	public, err := hsm.ParsePublicKey(a.KeySpec(0), der)
+	if err != nil {
+		return Invalid(Violation{"key", "is no key of " + a.String()}).because(errors.Unwrap(err))
+	}
+	if err := hsm.CheckImportedModulus(public); err != nil {
+		return Invalid(Violation{"key", "is easily broken: the modulus has small factors, or such that are close to each other"}).because(err)
+	}
+	return nil
+}
+
 // Wrap wraps a key for ImportKeyVersion, as ImportMethod says: the bytes of a secret key, or
 // the PKCS#8 PrivateKeyInfo of a pair, DER. It is computed where it is called, and asks no
 // service; the AES-256 key between is wiped. The error is ErrInvalidRequest.

@@ -503,6 +503,42 @@ func TestDestroyedPairs(t *testing.T) {
 	}
 }
 
+// Who verifies learns of a revocation also when the version is to be destroyed after it, and
+// nothing any more once its destruction has begun.
+func TestRevokedUntilDestroyed(t *testing.T) {
+	t.Parallel()
+	w, clock := newClockedWorld(t)
+	name := w.createKey("sign", kms.AlgorithmECP256SHA256)
+	v := name.Version(1)
+	signed, err := w.service.Sign(t.Context(), admin, &kms.SignRequest{Version: v, Message: []byte("m")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stopped[kms.StateRevoked].change(w, v); err != nil {
+		t.Fatal(err)
+	}
+	w.schedule(v, time.Hour)
+	verify := &kms.VerifyRequest{Version: v, Message: []byte("m"), Signature: signed.Signature}
+	if r, err := w.service.Verify(t.Context(), admin, verify); err != nil || !r.Valid || r.State != kms.StateRevoked {
+		t.Errorf("Verify: %+v, %v", r, err)
+	}
+	if got := w.publicKeyOf(v).State; got != kms.StateRevoked {
+		t.Errorf("GetPublicKey says %s", got)
+	}
+	if info := w.version(v); info.State != kms.StateDestroyScheduled || info.RestoreTo != kms.StateRevoked {
+		t.Errorf("GetKeyVersion: %+v", info)
+	}
+
+	w.faults.FailBefore(hsmtest.MethodDestroyKey, hsm.ErrUnavailable)
+	clock.advance(time.Hour)
+	w.wakeUp(name)
+	w.await("a failure", func() bool { return w.service.Schedule().DestructionsFailed == 1 })
+	_, err = w.service.Verify(t.Context(), admin, verify)
+	wantError(t, err, kms.ErrVersionDestroyed, "Verify of a version that is being destroyed")
+	_, err = w.service.GetPublicKey(t.Context(), admin, &kms.GetPublicKeyRequest{Version: v})
+	wantError(t, err, kms.ErrVersionDestroyed, "GetPublicKey of a version that is being destroyed")
+}
+
 // A version that another replica has revoked signs here no more when the revocation
 // returns, and a version that another replica has made signs here at once.
 func TestSigningOnReplicas(t *testing.T) {

@@ -67,6 +67,14 @@ func (l *liveKey) recover() {
 	l.setUsable(true)
 }
 
+// rest takes back that the object is off, of a version that may not be used any more: off
+// is then as it has to be. Other faults stay.
+func (l *liveKey) rest() {
+	if l.whyUnavailable() == switchedOff {
+		l.unavailable.Store(nil)
+	}
+}
+
 // whyUnavailable returns the empty string for a version that can be used.
 func (l *liveKey) whyUnavailable() string {
 	if why := l.unavailable.Load(); why != nil {

@@ -34,6 +34,7 @@ type memoryDatabase struct {
 	wakers   map[*memoryStore]func()
 	sealKey  hsm.UID
 	backups  map[string]*kms.Backup // by content
+	seals    map[kms.Revision][32]byte
 }
 
 type removal struct {
@@ -48,6 +49,7 @@ func newMemoryDatabase() *memoryDatabase {
 		id: hex.EncodeToString(random[:]), contents: make(map[string]any), leases: make(map[string]*kms.Lease),
 		taken: make(map[hsm.UID]uint64), usage: make(map[hsm.UID]map[kms.Action]kms.UsageCount),
 		locks: make(map[string]chan struct{}), wakers: make(map[*memoryStore]func()), backups: make(map[string]*kms.Backup),
+		seals: make(map[kms.Revision][32]byte),
 	}
 }
 
@@ -66,7 +68,21 @@ func (d *memoryDatabase) chosenSealKey() (uid hsm.UID, made bool) {
 type memoryStore struct {
 	db        *memoryDatabase
 	exclusive bool
+	seen      kms.Head // the newest; under db.mu
 }
+
+// follows is ErrStoreWentBack where the database does not come from the state that this
+// process has seen. The caller holds mu.
+func (s *memoryStore) follows() error {
+	d := s.db
+	if d.head.Revision < s.seen.Revision || s.seen.Revision != 0 && d.sealAt(s.seen.Revision) != s.seen.Seal {
+		return &kms.Error{Sentinel: kms.ErrStoreWentBack}
+	}
+	return nil
+}
+
+// note remembers the head as one that this process has seen. The caller holds mu.
+func (s *memoryStore) note() { s.seen = s.db.head }
 
 var _ kms.Store = (*memoryStore)(nil)
 
@@ -118,6 +134,10 @@ func (s *memoryStore) Load(ctx context.Context) (*kms.Contents, error) {
 	}
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()
+	if err := s.follows(); err != nil {
+		return nil, err
+	}
+	s.note()
 	return s.db.load(), nil
 }
 
@@ -175,9 +195,10 @@ func (s *memoryStore) Changes(ctx context.Context, since kms.Revision) (*kms.Del
 	}
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()
-	if s.db.head.Revision < since {
-		return nil, &kms.Error{Sentinel: kms.ErrStoreWentBack}
+	if err := s.follows(); err != nil {
+		return nil, err
 	}
+	s.note()
 	return s.db.since(since), nil
 }
 
@@ -188,6 +209,10 @@ func (s *memoryStore) Update(ctx context.Context, since kms.Revision, build func
 	d := s.db
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := s.follows(); err != nil {
+		return kms.Head{}, err
+	}
+	s.note()
 	change, err := build(d.since(since))
 	if err != nil || change == nil {
 		return d.head, err
@@ -212,6 +237,7 @@ func (s *memoryStore) Update(ctx context.Context, since kms.Revision, build func
 		delete(d.contents, rowID(row))
 		d.removals = append(d.removals, removal{d.head.Revision, row})
 	}
+	s.note()
 	d.wakeOthers(s)
 	return d.head, nil
 }
@@ -275,7 +301,16 @@ func copyRow(row any) any {
 // advance makes the next head. The caller holds mu.
 func (d *memoryDatabase) advance() {
 	d.head.Revision++
+	d.seals[d.head.Revision-1] = d.head.Seal
 	d.head.Seal = sha256.Sum256(binary.BigEndian.AppendUint64(d.head.Seal[:], uint64(d.head.Revision)))
+}
+
+// sealAt is the seal of the head when the database was at that revision.
+func (d *memoryDatabase) sealAt(r kms.Revision) [32]byte {
+	if r == d.head.Revision {
+		return d.head.Seal
+	}
+	return d.seals[r]
 }
 
 // wakeOthers tells the listeners of other processes. The caller holds mu.
@@ -362,6 +397,9 @@ func (s *memoryStore) Diagnose(context.Context) []kms.Finding { return nil }
 func (s *memoryStore) InsertLease(_ context.Context, l *kms.Lease) (kms.Revision, error) {
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()
+	if err := s.follows(); err != nil {
+		return 0, err
+	}
 	row := *l
 	s.db.leases[l.ID] = &row
 	return s.db.head.Revision, nil
@@ -375,11 +413,13 @@ func (s *memoryStore) RenewLease(_ context.Context, l *kms.Lease) (kms.Revision,
 	if !ok {
 		return 0, &kms.Error{Sentinel: kms.ErrLeaseGone}
 	}
+	if err := s.follows(); err != nil {
+		return 0, err
+	}
 	if l.Applied > row.Applied {
 		d.wakeOthers(s)
 	}
-	row.Counter++
-	row.Applied = l.Applied
+	row.Counter, row.Applied = l.Counter, l.Applied
 	return d.head.Revision, nil
 }
 

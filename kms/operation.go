@@ -13,6 +13,7 @@ const (
 	ActionListKeys        Action = "ListKeys"
 	ActionUpdateKey       Action = "UpdateKey"
 	ActionRotateKey       Action = "RotateKey"
+	ActionSetPrimary      Action = "SetPrimaryKeyVersion"
 	ActionGetVersion      Action = "GetKeyVersion"
 	ActionListVersions    Action = "ListKeyVersions"
 	ActionEnableVersion   Action = "EnableKeyVersion"
@@ -77,6 +78,7 @@ var actions = map[Action]actionRule{
 	ActionListKeys:        {},
 	ActionUpdateKey:       {changes: true},
 	ActionRotateKey:       {changes: true},
+	ActionSetPrimary:      {changes: true},
 	ActionGetVersion:      {},
 	ActionListVersions:    {},
 	ActionEnableVersion:   {changes: true},

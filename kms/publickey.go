@@ -49,7 +49,7 @@ func (s *Service) GetPublicKey(ctx context.Context, p Principal, r *GetPublicKey
 	}
 	return &PublicKey{
 		Key: encoded, Format: format, CRC32C: crc32.Checksum(encoded, crc32.MakeTable(crc32.Castagnoli)),
-		Version: v.Name, State: v.State, Algorithm: v.algorithm,
+		Version: v.Name, State: v.trustState(), Algorithm: v.algorithm,
 	}, nil
 }
 

@@ -2,6 +2,8 @@ package kms_test
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -218,18 +220,8 @@ func TestTamperingWithTheToken(t *testing.T) {
 				if err != nil || v.Unavailable == "" {
 					t.Fatalf("GetKeyVersion: unavailable %q, error %v", v.Unavailable, err)
 				}
-				findings, err := w.service.Diagnose(t.Context(), admin)
-				if err != nil {
-					t.Fatal(err)
-				}
-				errorsFound := 0
-				for _, f := range findings {
-					if f.Severity == kms.SeverityError {
-						errorsFound++
-					}
-				}
-				if errorsFound == 0 {
-					t.Fatal("Diagnose finds nothing wrong")
+				if named := w.namedUnavailable(); !slices.Contains(named, victim.Version(1).String()) {
+					t.Fatalf("Diagnose names %q", named)
 				}
 			})
 		}
@@ -283,6 +275,54 @@ func TestEnableRepairsASwitchedOffObject(t *testing.T) {
 	}
 	if got, err := w.decrypt(name, ciphertext); err != nil || got != "secret" {
 		t.Fatalf("after enabling: %q, %v", got, err)
+	}
+	if named := w.namedUnavailable(); len(named) != 0 {
+		t.Fatalf("Diagnose still names %q", named)
+	}
+}
+
+// namedUnavailable is which versions Diagnose names as unavailable.
+func (w *world) namedUnavailable() []string {
+	w.t.Helper()
+	findings, err := w.service.Diagnose(w.t.Context(), admin)
+	if err != nil {
+		w.t.Fatalf("Diagnose: %v", err)
+	}
+	var named []string
+	for _, f := range findings {
+		if f.Severity == kms.SeverityError && strings.HasPrefix(f.Detail, "the version is unavailable: ") {
+			named = append(named, f.Check)
+		}
+	}
+	return named
+}
+
+// A version that is unavailable because its object was switched off is no longer, when it
+// is revoked: off is how the object has to be. One whose object is gone stays so.
+func TestRevocationOfAnUnavailableVersion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, hsmtest.MemoryConfig{}, nil)
+	off, gone := w.create("off", kms.ProfileDerived).Version(1), w.create("gone", kms.ProfileDerived).Version(1)
+	if err := errors.Join(w.memory.TamperUsable(w.uid(off), false), w.memory.TamperDelete(w.uid(gone))); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	if named := w.namedUnavailable(); len(named) != 2 {
+		t.Fatalf("Diagnose names %q", named)
+	}
+	for _, v := range []kms.VersionName{off, gone} {
+		if _, err := w.service.RevokeKeyVersion(t.Context(), admin, &kms.RevokeRequest{Name: v, Reason: "r", DataLossAccepted: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if why := w.version(off).Unavailable; why != "" {
+			t.Fatalf("the revoked version is unavailable: %s", why)
+		}
+		if named := w.namedUnavailable(); !slices.Equal(named, []string{gone.String()}) {
+			t.Fatalf("Diagnose names %q", named)
+		}
+		w.restart()
 	}
 }
 

@@ -156,11 +156,11 @@ func (r *replica) mayServe() error {
 // mayServeAt is mayServe with the reading of the clock on which it decided.
 func (r *replica) mayServeAt() (time.Duration, error) {
 	now := r.config.Clock()
-	doubtful := r.doubtful.Load()
-	if r.alone || !doubtful && r.holder.MayServe(now) {
+	doubts := r.doubts()
+	if r.alone || !doubts && r.holder.MayServe(now) {
 		return now, nil
 	}
-	if doubtful {
+	if doubts {
 		return now, errorf(ErrStoreWentBack, "the metadata store is not at what this replica has applied, or later, but at an earlier "+
 			"revision or of another history; it serves nothing until the newest state is back, or it is started again")
 	}
@@ -171,6 +171,10 @@ func (r *replica) mayServeAt() (time.Duration, error) {
 	return now, errorf(ErrLeaseLapsed, "this replica cannot be sure to know the newest metadata, so it serves nothing now; "+
 		"try again, or ask another")
 }
+
+// doubts reports whether the store that it shares with others was last seen to be none that
+// comes from what it has applied: what it knows of revisions then means nothing.
+func (r *replica) doubts() bool { return !r.alone && r.doubtful.Load() }
 
 // wake makes the keeper of the lease and all who wait look again.
 func (r *replica) wake() {

@@ -167,7 +167,7 @@ func (r *replica) renew(ctx context.Context, acknowledged Revision) error {
 		return errorf(ErrStoreWentBack, "%v", err)
 	}
 	row := &Lease{
-		ID: renewal.ID.String(), Counter: 1, Applied: Revision(renewal.Applied), Duration: renewal.Duration,
+		ID: renewal.ID.String(), Counter: renewal.Counter, Applied: Revision(renewal.Applied), Duration: renewal.Duration,
 		Replica: r.config.Name, Release: r.config.Release, StartTime: r.began,
 	}
 	var head Revision
@@ -176,9 +176,12 @@ func (r *replica) renew(ctx context.Context, acknowledged Revision) error {
 	} else {
 		head, err = r.service.store.RenewLease(ctx, row)
 	}
-	if errors.Is(err, ErrLeaseGone) {
+	switch {
+	case errors.Is(err, ErrLeaseGone):
 		r.holder.Missing(renewal)
-		return err
+	case errors.Is(err, ErrStoreWentBack):
+		r.doubtful.Store(true)
+		r.holder.GiveUp()
 	}
 	if err != nil {
 		return err

@@ -182,6 +182,8 @@ func (s *Snapshot) whyNot(v *versionEntry, u use) *Error {
 	switch unavailable := v.live.whyUnavailable(); {
 	case !v.State.allows(u):
 		return v.stateError()
+	case v.destroying(): // its row does not tell any more whether it was REVOKED
+		return errorf(ErrVersionDestroyed, "the destruction of %s has begun", v.Name).with("key_version", v.Name.String())
 	case unavailable != "" && u&objectUses != 0:
 		return v.unavailable(unavailable)
 	case u&useSeal != 0 && v.profile == ProfileStrict && v.Epoch != s.epoch():

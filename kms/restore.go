@@ -94,8 +94,8 @@ func (s *Service) restore(ctx context.Context, p Principal, reason string, backu
 	if err != nil {
 		return nil, 0, err
 	}
-	report := &StoreReport{StoreID: s.store.ID(), Revision: revision, SealKey: backup.SealKey, Rows: map[string]int{
-		"namespaces": len(change.Namespaces), "keys": len(change.Keys), "versions": len(change.Versions), "import_jobs": len(change.ImportJobs),
+	report := &StoreReport{StoreID: s.store.ID(), Revision: revision, SealKey: s.store.SealKey(), Rows: map[string]int{
+		"namespaces": len(backup.Namespaces), "keys": len(change.Keys), "versions": len(change.Versions), "import_jobs": len(change.ImportJobs),
 		"origin": 1,
 	}}
 	ctx, cancel := detached(ctx)

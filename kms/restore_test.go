@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,11 +95,15 @@ func testRestoreStore(t *testing.T, w *world, clock *clock) {
 	if err != nil {
 		t.Fatalf("RestoreStore: %v", err)
 	}
-	if report.Rows["keys"] != 5 || report.Rows["versions"] != 5 || report.Rows["origin"] != 1 || report.StoreID != r.store.ID() {
+	if report.Rows["keys"] != 5 || report.Rows["versions"] != 5 || report.Rows["origin"] != 1 || report.Rows["namespaces"] != 1 ||
+		report.StoreID != r.store.ID() || report.SealKey != r.store.SealKey() {
 		t.Fatalf("the report: %+v", report)
 	}
 	if len(report.Problems) != 1 || !strings.Contains(report.Problems[0], unused.String()) {
 		t.Fatalf("the problems: %q", report.Problems)
+	}
+	if named := r.namedUnavailable(); !slices.Equal(named, []string{unused.Version(1).String()}) {
+		t.Fatalf("Diagnose names %q", named)
 	}
 	if e := r.auditor.find(kms.ActionRestoreStore); e.Reason != "the disk is gone" || e.Err != nil || e.Spread == nil {
 		t.Fatalf("the record of the restoration: %+v", e)

@@ -69,6 +69,8 @@ type Service struct {
 
 	importJobLocks lockTable[ImportJobName] // held while row or wrapping key of a job changes
 
+	constructions *constructions
+
 	gate     *gate
 	scratch  scratch
 	patience patience
@@ -102,6 +104,8 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		observer:   c.Observer,
 		gate:       newGate(),
 		commits:    newMutex(),
+
+		constructions: newConstructions(),
 
 		destruction: c.Destruction.withDefaults(),
 	}

@@ -84,9 +84,11 @@ type VerifyRequest struct {
 // arithmetic says. What it is worth, State says: a signature of a version that is REVOKED
 // may be anybody's.
 type VerifyResult struct {
-	Valid     bool
-	Version   VersionName
-	State     State // now: any but CREATING and DESTROYED
+	Valid   bool
+	Version VersionName
+	// State is the state now: any but CREATING and DESTROYED. Of a version that was REVOKED
+	// and is to be destroyed it is REVOKED.
+	State     State
 	Algorithm Algorithm
 }
 
@@ -116,7 +118,7 @@ type PublicKey struct {
 	Format    PublicKeyFormat
 	CRC32C    uint32 // of Key: Castagnoli's polynomial (RFC 3720, appendix B.4)
 	Version   VersionName
-	State     State // now: any but CREATING and DESTROYED
+	State     State // as in VerifyResult
 	Algorithm Algorithm
 }
 

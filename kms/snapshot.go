@@ -200,6 +200,9 @@ func (s *Snapshot) putVersion(v *Version, old *Snapshot) {
 			if v.State == StateEnabled && !v.StateTime.Equal(was.StateTime) {
 				entry.live.recover() // an operator has enabled it since it was found unusable
 			}
+			if !entry.usable() {
+				entry.live.rest()
+			}
 		}
 	}
 	if entry.live == nil {

@@ -38,7 +38,7 @@ func (s *Service) spread(ctx context.Context, r Revision) (Spread, error) {
 	var failure error
 	for {
 		stirred := s.replica.stirred()
-		known := s.replica.acknowledged() >= r
+		known := s.replica.acknowledged() >= r && !s.replica.doubts()
 		others, err := w.look(ctx)
 		if err != nil {
 			failure = err

@@ -184,6 +184,10 @@ const (
 	stillOn = "its token object is on although it may not be used"
 )
 
+// switchedOff is the fault of a version that may be used and whose object is off.
+const switchedOff = "its token object was switched off behind the service's back, or the store was put back to a state from before " +
+	"a revocation: enable the version again only if the audit log shows neither"
+
 // lookAt says what does not fit between a version and its token object; nil: there is
 // none. Of a pair it asks the token for the public key.
 func (s *Service) lookAt(ctx context.Context, v *versionEntry, object *hsm.Object) (string, error) {
@@ -224,8 +228,7 @@ func (s *Service) lookAtObject(v *versionEntry, object *hsm.Object) string {
 	}
 	switch {
 	case v.usable() && !object.Usable && s.token.Info().UsageSwitch:
-		return "its token object was switched off behind the service's back, or the store was put back to a state from before " +
-			"a revocation: enable the version again only if the audit log shows neither"
+		return switchedOff
 	case !v.usable() && object.Usable:
 		return stillOn
 	default:
@@ -235,10 +238,6 @@ func (s *Service) lookAtObject(v *versionEntry, object *hsm.Object) string {
 
 func (s *Service) reportVersion(ctx context.Context, v *versionEntry, why string) {
 	v.live.fail(why)
-	s.startup = append(s.startup, Finding{
-		Area: "keys", Check: v.Name.String(), Severity: SeverityError,
-		Detail: "the version is unavailable: " + why, Remedy: "restore the token from its backup, or revoke the version",
-	})
 	s.log.ErrorContext(ctx, "key version is unavailable",
 		slog.String("key_version", v.Name.String()), slog.String("uid", v.UID.String()), slog.String("reason", why))
 }

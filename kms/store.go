@@ -87,13 +87,15 @@ type Store interface {
 
 // Coordination is how the replicas on one store know of each other.
 type Coordination interface {
-	// InsertLease commits the lease row of a replica that joins; its Counter is 1. It
-	// returns the store's revision, read in the same transaction.
+	// InsertLease commits the lease row of a replica that joins. It returns the store's
+	// revision, read in the same transaction. A store that does not come from the state
+	// that this process has seen of it is ErrStoreWentBack, and nothing is changed.
 	InsertLease(ctx context.Context, l *Lease) (Revision, error)
 
-	// RenewLease adds one to the counter of the row of l's ID and sets its Applied; the
-	// other fields of l are not looked at. It returns the store's revision, read in the
-	// same transaction. No such row: ErrLeaseGone. When Applied rises the listeners are
+	// RenewLease sets Counter and Applied of the row of l's ID; the other fields of l are
+	// not looked at. It returns the store's revision, read in the same transaction. No such
+	// row: ErrLeaseGone. A store that does not come from the state that this process has
+	// seen: ErrStoreWentBack, and nothing is changed. When Applied rises the listeners are
 	// woken.
 	RenewLease(ctx context.Context, l *Lease) (Revision, error)
 
@@ -209,7 +211,7 @@ type Orphan struct {
 // for it measures by its own clock how long the counter stands still.
 type Lease struct {
 	ID       string // new each time that the replica joins; at most 64 bytes
-	Counter  uint64 // of renewals, from 1
+	Counter  uint64 // another with each renewal
 	Applied  Revision
 	Duration time.Duration
 

@@ -27,7 +27,16 @@ func (s *Service) Verify(ctx context.Context, p Principal, r *VerifyRequest) (*V
 		return nil, err
 	}
 	v := it.version
-	return &VerifyResult{Valid: it.valid, Version: v.Name, State: v.State, Algorithm: v.algorithm}, nil
+	return &VerifyResult{Valid: it.valid, Version: v.Name, State: v.trustState(), Algorithm: v.algorithm}, nil
+}
+
+// trustState is the state that says what the public key of a version is worth: REVOKED
+// stays so when the destruction of the version is scheduled.
+func (v *versionEntry) trustState() State {
+	if v.State == StateDestroyScheduled && v.RestoreTo == StateRevoked {
+		return StateRevoked
+	}
+	return v.State
 }
 
 // verify verifies items under one version.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // writePEM writes a block in PEM.
@@ -54,6 +55,23 @@ func TestImportJobCommands(t *testing.T) {
 	w.fails(exitFailure, words("import-job create short --ttl 0s"), "ttl")
 	w.fails(exitUsage, words("import-job create x --method RSA"), "--method", "RSA_OAEP_4096_SHA256_AES_256")
 	w.fails(exitUsage, words("import-job describe a/b/c"), `import job "a/b/c"`)
+}
+
+// A job whose time has passed is named, with what to do, before a key is wrapped for it.
+func TestKeyImportByAnExpiredJob(t *testing.T) {
+	w := newWorld(t)
+	w.ok(words("import-job create short --ttl 1s")...)
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for !strings.Contains(w.ok(words("import-job describe short")...), "EXPIRED") {
+		select {
+		case <-ticker.C:
+		case <-t.Context().Done():
+			t.Fatal("the job does not expire")
+		}
+	}
+	w.failsWith(strings.Repeat("k", 32), exitFailure, words("key import orders --job short --create"),
+		"importJobs/short is EXPIRED since 20", "kmsctl import-job create")
 }
 
 // The key comes from a file or standard input, and leaves this machine wrapped only.
@@ -110,6 +128,17 @@ func TestKeyImport(t *testing.T) {
 	if out = w.okWith(string(secret), words("key import orders --job laptop -o json")...); !strings.Contains(out, `"imported": true`) {
 		t.Errorf("as JSON:\n%s", out)
 	}
+	for range 2 {
+		out = w.ok("key", "set-primary", "orders/2", "--reason", "moved in")
+		if !strings.Contains(out, "orders/versions/2") || !strings.Contains(out, "the only replica knows it") {
+			t.Errorf("set-primary:\n%s", out)
+		}
+	}
+	if out = w.ok(words("key get orders -o json")...); !strings.Contains(out, `"primary_version": "namespaces/default/keys/orders/versions/2"`) {
+		t.Errorf("the key:\n%s", out)
+	}
+	w.fails(exitFailure, words("key set-primary orders/3"), "KEY_VERSION_NOT_FOUND")
+	w.fails(exitUsage, words("key set-primary orders"), "orders")
 }
 
 func TestKeyImportRefusals(t *testing.T) {
@@ -142,7 +171,7 @@ func TestKeyImportRefusals(t *testing.T) {
 		{secret, exitFailure, signing + "-", []string{"no private key in PEM"}},
 		{"", exitFailure, signing + encrypted, []string{"encrypted", "openssl pkey"}},
 		{"", exitFailure, signing + w.file("old.pem"), []string{"encrypted"}},
-		{"", exitFailure, signing + p384, []string{"WRAPPED_KEY_REFUSED"}},
+		{"", exitFailure, signing + p384, []string{"is no key of EC_SIGN_P256_SHA256"}}, // said here, before anything is wrapped
 		{"", exitFailure, signing + w.file("missing"), []string{"no such file"}},
 	} {
 		w.failsWith(test.stdin, test.code, words(test.args), test.says...)

@@ -22,6 +22,7 @@ func newKey(a *app) *cobra.Command {
 		newKeyVersions(a),
 		newKeyDescribe(a),
 		newKeyImport(a),
+		newSetPrimary(a),
 	)
 }
 

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -80,6 +82,12 @@ no new ciphertext; rotate the key to use it.`,
 		found, err := conn.api.GetImportJob(ctx, kms.Principal{}, jobName)
 		if err != nil {
 			return err
+		}
+		if found.State == kms.ImportJobExpired {
+			return &advisedError{
+				fmt.Errorf("%s is EXPIRED since %s: nothing is imported by it any more", jobName, found.ExpireTime.UTC().Format(time.RFC3339)),
+				`make another with "kmsctl import-job create".`,
+			}
 		}
 		algorithm, err := algorithmOf(key)
 		if err != nil {

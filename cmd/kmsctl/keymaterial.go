@@ -40,7 +40,15 @@ func readKeyMaterial(src io.Reader, a kms.Algorithm) (*keyMaterial, error) {
 	spec := a.KeySpec(kms.ProfileDerived)
 	if spec.IsPair() {
 		defer buffer.Wipe()
-		return parsePrivateKey(buffer[:n])
+		material, err := parsePrivateKey(buffer[:n])
+		if err != nil {
+			return nil, err
+		}
+		if err := a.CheckPublicKey(material.public); err != nil { // the service would not tell so much
+			material.wipe()
+			return nil, err
+		}
+		return material, nil
 	}
 	if n != spec.Size() {
 		buffer.Wipe()

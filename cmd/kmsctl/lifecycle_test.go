@@ -61,6 +61,8 @@ func TestDestruction(t *testing.T) {
 	}
 	w.ok(words("enable orders/1")...)
 	w.ok("decrypt", "--in", w.file("cipher"), "--out", w.file("back"), "--force")
+	w.ok(words("restrict orders/1 -y")...)
+	w.fails(exitFailure, append(schedule, "--accept-data-loss"), "STATE_TRANSITION_NOT_ALLOWED", "kmsctl disable")
 }
 
 // Usage is shown in lists, in full with -o wide, and before harm is done.
@@ -142,8 +144,8 @@ func TestStoreCommands(t *testing.T) {
 
 func TestOrphans(t *testing.T) {
 	w := newWorld(t)
-	if got := w.ok(words("hsm orphans")...); got != "" {
-		t.Errorf("orphans of a new service:\n%s", got)
+	if stdout, stderr, code := w.exit("", words("hsm orphans")...); stdout != "" || code != exitOK || stderr != "kmsctl: there are none\n" {
+		t.Errorf("orphans of a new service: exit code %d\n%s%s", code, stdout, stderr)
 	}
 	if got := w.ok(words("hsm orphans --delete --reason none -y -o json")...); got != "[]\n" {
 		t.Errorf("deleted: %q", got)

@@ -87,6 +87,10 @@ func showList[M proto.Message](a *app, list []M, row func(M) []column) error {
 		}
 		return a.encode(values)
 	}
+	if len(list) == 0 {
+		a.sayf("kmsctl: there are none")
+		return nil
+	}
 	return a.render(listTable(list, row, a.output == formatWide))
 }
 

@@ -42,6 +42,26 @@ func TestEscapedJSON(t *testing.T) {
 	}
 }
 
+// What is to be done about a finding stands with it, wherever the longest detail ends.
+func TestFindingsStayNarrow(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{stdout: &out}
+	err := showList(a, []*kmsv1.Finding{
+		{Area: "token", Check: "algorithms", Severity: severityOK, Detail: "one of very many"},
+		{Area: "keys", Check: "versions", Severity: severityError, Detail: "one", Remedy: "look"},
+	}, findingRow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `RESULT  AREA   CHECK       DETAIL
+OK      token  algorithms  one of very many
+ERROR   keys   versions    one. What to do: look
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
 func TestEncodings(t *testing.T) {
 	finding := &kmsv1.Finding{Area: "token", Check: "a<b", Severity: severityWarning}
 	for format, want := range map[outputFormat]string{

@@ -138,6 +138,11 @@ var adviceTable = []struct {
 		`nothing more. "kmsctl replicas" shows which replica is behind.`},
 	{kms.ErrDataLoss, `rotate the key and rewrap what the version protects ("kmsctl rewrap") first, ` +
 		`or give it up with --accept-data-loss.`},
+	{kms.ErrTransition, `see its state with "kmsctl key describe KEY/VERSION"; "kmsctl enable" or "kmsctl disable" may have to come ` +
+		`first. From REVOKED and DESTROYED no state leads back to use.`},
+	{kms.ErrUnsupported, `use another algorithm, another protection profile or another HSM; "kmsctl doctor" tells what this one can do.`},
+	{kms.ErrRolledBack, `bring back the newest state; or, if it is lost, accept that with --accept-rollback (of "kmsctl store restore", ` +
+		`or of "kmsd serve").`},
 	{kms.ErrDecryptionFailed, `give exactly the --context of the encryption; if it is right, the input was changed.`},
 	{kms.ErrTokenUnavailable, doctorHint},
 	{kms.ErrStoreUnavailable, doctorHint},

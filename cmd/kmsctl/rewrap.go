@@ -105,7 +105,7 @@ func (r *rewrapper) finish(ctx context.Context, t *tally, toStdout bool) error {
 		r.a.sayf("kmsctl: %d rewrapped, %d under the primary version before, %d failed", t.rewrapped, t.unchanged, t.failed)
 	}
 	if t.other > 0 {
-		r.a.sayf("kmsctl: %d other files were left alone", t.other)
+		r.a.sayf("kmsctl: other files, left alone: %d", t.other)
 	}
 	if r.flags.count && t.failed == 0 {
 		return nil

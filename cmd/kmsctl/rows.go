@@ -73,13 +73,18 @@ func versionRow(v *kmsv1.KeyVersion) []column {
 	}
 }
 
+// findingRow has the remedy behind the detail: a column of its own would begin where the
+// longest detail of all ends, far outside of any window.
 func findingRow(f *kmsv1.Finding) []column {
+	detail := f.GetDetail()
+	if remedy := f.GetRemedy(); remedy != "" {
+		detail += ". What to do: " + remedy
+	}
 	return []column{
 		{name: "result", value: strings.TrimPrefix(f.GetSeverity().String(), "SEVERITY_")},
 		{name: "area", value: f.GetArea()},
 		{name: "check", value: f.GetCheck()},
-		{name: "detail", value: f.GetDetail()},
-		{name: "what to do", value: f.GetRemedy()},
+		{name: "detail", value: detail},
 	}
 }
 

@@ -96,7 +96,7 @@ be - for standard output: a reader of it has to heed the exit code.`,
 		ctx, cancel := a.streamContext(ctx, cmd)
 		defer cancel()
 		if args[0] == "-" && a.terminal(a.stdout) {
-			return usagef("a backup is binary: name a file")
+			return usagef("a backup is long: name a file")
 		}
 		out, err := createOut(args[0], force, a.stdout)
 		if err != nil {

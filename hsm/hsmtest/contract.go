@@ -62,6 +62,7 @@ func Run(t *testing.T, newFixture func(t testing.TB) Fixture) {
 		{"Import/Keys", testImportKeys},
 		{"Import/Refused", testImportRefused},
 		{"Import/OtherKeys", testImportOtherKeys},
+		{"Import/FaultyKeys", testImportFaultyKeys},
 		{"Import/Arguments", testImportArguments},
 		{"Objects/Pairs", testPairs},
 		{"Objects/Generated", testGenerated},

@@ -209,6 +209,9 @@ func (k *memoryKey) unwrap(label string, spec hsm.KeySpec, w hsm.Wrapped, public
 	if err := hsm.CheckPublicKey(spec, private.Public()); err != nil {
 		return nil, fmt.Errorf("the wrapped key: %w", err)
 	}
+	if err := hsm.CheckImportedModulus(private.Public()); err != nil {
+		return nil, fmt.Errorf("the wrapped key: %w", err)
+	}
 	type equaler interface{ Equal(crypto.PublicKey) bool }
 	if own, ok := private.Public().(equaler); public != nil && (!ok || !own.Equal(public)) {
 		return nil, fmt.Errorf("%w: the public key does not belong to the private key", hsm.ErrArgument)

@@ -141,6 +141,13 @@ func TestDecryptionCodes(t *testing.T) {
 		if !errors.Is(err, hsm.ErrAuthentication) || err.Error() != hsm.ErrAuthentication.Error() {
 			t.Errorf("%s: %v", code, err)
 		}
+		// The session is asked after each code, and not only after those that say little: here
+		// it is lost, so the ciphertext is tried again.
+		r.tell("fail "+fnDecrypt+" 1 "+code, "fail "+fnGetSessionInfo+" 1 0xb3")
+		if got, err := r.token.DecryptOAEP(t.Context(), uid, crypto.SHA1, ciphertext, nil); err != nil || string(got) != "plaintext" {
+			t.Errorf("%s with a session that is lost: %q %v", code, got, err)
+		}
+		r.tell("reset")
 	}
 	for name, code := range transient {
 		for _, function := range []string{fnDecryptInit, fnDecrypt} {
@@ -249,7 +256,8 @@ func TestImportFails(t *testing.T) {
 		"the unwrapping":           {"fail " + fnUnwrapKey + " 1 0x5", hsm.ErrAuthentication},
 		"the unwrapping, by code":  {"fail " + fnUnwrapKey + " 1 0x110", hsm.ErrAuthentication}, // CKR_WRAPPED_KEY_INVALID
 		"the public key":           {"fail " + fnCreateObject + " 1 0x13", hsm.ErrUnsupported},
-		"the proof":                {"fail " + fnSign + " 1 0x5", hsm.ErrUnavailable},
+		"the proof":                {"fail " + fnSign + " 1 0x5", hsm.ErrArgument},
+		"the proof, by a loss":     {"fail " + fnSign + " 9 0xb3", hsm.ErrUnavailable},
 		"an extractable key":       {"weaken 0x162 1", hsm.ErrUnsupported},
 		"a key that does more":     {"weaken 0x105 1", hsm.ErrUnsupported},
 		"a key that is visible":    {"weaken 0x2 0", hsm.ErrUnsupported},

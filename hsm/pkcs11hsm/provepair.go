@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"fmt"
 	"math/big"
 
@@ -21,14 +22,17 @@ var errOtherPair = fmt.Errorf("%w: the public key does not belong to the private
 func (t *Token) provePair(s *session, private *found, spec hsm.KeySpec, public any) (any, error) {
 	if spec.IsRSA() {
 		reported, err := private.attributes.publicKey(spec)
-		if err != nil {
-			return nil, err
+		if err != nil { // a modulus or an exponent that no key of the specification has
+			return nil, fmt.Errorf("%w: %v", hsm.ErrArgument, err)
 		}
 		if given, ok := public.(*rsa.PublicKey); ok && !given.Equal(reported) {
 			return nil, errOtherPair
 		}
 		public = reported
 		if err := hsm.CheckPublicKey(spec, public); err != nil {
+			return nil, err
+		}
+		if err := hsm.CheckImportedModulus(public); err != nil {
 			return nil, err
 		}
 	}
@@ -66,14 +70,26 @@ func (t *Token) proveSecret(s *session, h objectHandle, spec hsm.KeySpec) error 
 		block := make([]byte, hsm.BlockSize)
 		err = crossed(t.module.lib.encryptBlocks(s.handle, h, block, make([]byte, hsm.BlockSize)))
 	}
-	switch c, ok := classOf(err); {
-	case err == nil:
-		return nil
-	case ok && (c == classSession || c == classLogin || c == classHandle || c == classGone):
+	return t.unfit(s, spec, err)
+}
+
+// unfit makes ErrArgument of what the token says of a key that it has unwrapped and cannot
+// use: tokens take keys that are none (a private key of zero, an exponent of one) and fail
+// when they are to work with them. What tells of a lost session or token stays as it is.
+func (t *Token) unfit(s *session, spec hsm.KeySpec, err error) error {
+	if err == nil || errors.Is(err, hsm.ErrArgument) {
 		return err
-	default:
-		return fmt.Errorf("%w: the wrapped key is no %s: %v", hsm.ErrArgument, spec, err)
 	}
+	var e *callError
+	if errors.As(err, &e) {
+		if e.class == classAsk {
+			e = t.diagnose(s, e)
+		}
+		if e.class.isLoss() || e.class == classForbidden && spec.IsPair() { // the latter: the module has not kept the template
+			return e
+		}
+	}
+	return fmt.Errorf("%w: the wrapped key is no %s: %v", hsm.ErrArgument, spec, err)
 }
 
 // proveSignature has a random digest or message signed, and verifies it.
@@ -172,5 +188,5 @@ func (t *Token) recoverPublicKey(s *session, h objectHandle, spec hsm.KeySpec) (
 			return candidate, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: the token's signatures fit no public key", hsm.ErrUnavailable)
+	return nil, fmt.Errorf("%w: the token's signatures fit no public key", hsm.ErrArgument)
 }

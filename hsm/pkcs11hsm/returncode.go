@@ -51,6 +51,17 @@ const (
 	classFailed
 )
 
+// isLoss tells that a session, the login, a handle or the token was lost, which says
+// nothing about the request.
+func (c class) isLoss() bool {
+	switch c {
+	case classSession, classLogin, classHandle, classGone:
+		return true
+	default:
+		return false
+	}
+}
+
 // codeClass is the class of a return code, and the sentinel that a caller gets once
 // nothing more can be done about it.
 type codeClass struct {

@@ -264,7 +264,9 @@ func (t *Token) finish(s *session, op operation, it *item, rv returnCode, output
 		return nil
 	}
 	e := newCallError(function, rv)
-	if e.class == classAsk {
+	// Of a decryption it is asked whatever the code: else the time of an answer would tell
+	// which of them it was.
+	if e.class == classAsk || op.decrypt && !e.class.isLoss() && e.class != classForbidden {
 		e = t.diagnose(s, e)
 	}
 	switch e.class {

@@ -41,6 +41,10 @@ func (a api) RotateKey(ctx context.Context, _ kms.Principal, r *kms.RotateKeyReq
 	return call(ctx, a.c.keys.RotateKey, wire.EncodeRotateKeyRequest(r), wire.DecodeRotateKeyResponse)
 }
 
+func (a api) SetPrimaryKeyVersion(ctx context.Context, _ kms.Principal, r *kms.SetPrimaryRequest) (*kms.SetPrimaryResult, error) {
+	return call(ctx, a.c.keys.SetPrimaryKeyVersion, wire.EncodeSetPrimaryKeyVersionRequest(r), wire.DecodeSetPrimaryKeyVersionResponse)
+}
+
 func (a api) GetKeyVersion(ctx context.Context, _ kms.Principal, name kms.VersionName) (*kms.VersionInfo, error) {
 	return call(ctx, a.c.keys.GetKeyVersion, wire.EncodeGetKeyVersionRequest(name), wire.DecodeKeyVersion)
 }

@@ -33,7 +33,7 @@ func Example() {
 		}
 
 		binding := kms.Binding{
-			Context: map[string]string{"table": "orders"}, // logged, and usable in policies
+			Context: map[string]string{"table": "orders"}, // the service sees and logs it
 			AAD:     []byte("row 4711"),                   // stays on this machine
 		}
 		message, err := orders.Seal(ctx, []byte("two boxes of chalk"), binding)

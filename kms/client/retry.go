@@ -28,6 +28,7 @@ func retryConfig() string {
 		kmsv1.KeyService_GetKey_FullMethodName,
 		kmsv1.KeyService_ListKeys_FullMethodName,
 		kmsv1.KeyService_RotateKey_FullMethodName,
+		kmsv1.KeyService_SetPrimaryKeyVersion_FullMethodName,
 		kmsv1.KeyService_GetKeyVersion_FullMethodName,
 		kmsv1.KeyService_ListKeyVersions_FullMethodName,
 		kmsv1.KeyService_EnableKeyVersion_FullMethodName,

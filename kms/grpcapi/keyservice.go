@@ -63,6 +63,11 @@ func (s *keyService) RotateKey(ctx context.Context, m *kmsv1.RotateKeyRequest) (
 	return call(ctx, m, wire.DecodeRotateKeyRequest, s.api.RotateKey, wire.EncodeRotateKeyResponse)
 }
 
+func (s *keyService) SetPrimaryKeyVersion(ctx context.Context, m *kmsv1.SetPrimaryKeyVersionRequest,
+) (*kmsv1.SetPrimaryKeyVersionResponse, error) {
+	return call(ctx, m, wire.DecodeSetPrimaryKeyVersionRequest, s.api.SetPrimaryKeyVersion, wire.EncodeSetPrimaryKeyVersionResponse)
+}
+
 func (s *keyService) GetKeyVersion(ctx context.Context, m *kmsv1.GetKeyVersionRequest) (*kmsv1.KeyVersion, error) {
 	return call(ctx, m, wire.DecodeGetKeyVersionRequest, s.api.GetKeyVersion, wire.EncodeKeyVersion)
 }

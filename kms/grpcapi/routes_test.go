@@ -79,6 +79,10 @@ func (r *recorder) RevokeKeyVersion(_ context.Context, p kms.Principal, _ *kms.R
 	return note(r, "RevokeKeyVersion", p, &kms.StateChange{Version: &kms.VersionInfo{}})
 }
 
+func (r *recorder) SetPrimaryKeyVersion(_ context.Context, p kms.Principal, _ *kms.SetPrimaryRequest) (*kms.SetPrimaryResult, error) {
+	return note(r, "SetPrimaryKeyVersion", p, &kms.SetPrimaryResult{Version: &kms.VersionInfo{}, Key: &kms.KeyInfo{}})
+}
+
 func (r *recorder) RestrictKeyVersion(_ context.Context, p kms.Principal, _ kms.VersionName, _ string) (*kms.StateChange, error) {
 	return note(r, "RestrictKeyVersion", p, &kms.StateChange{Version: &kms.VersionInfo{}})
 }
@@ -223,6 +227,7 @@ func valid(m proto.Message) proto.Message {
 		"GetNamespaceRequest":                  {"name": "namespaces/shop"},
 		"ListKeyVersionsRequest":               {"parent": name},
 		"GetKeyVersionRequest":                 {"name": name + "/versions/1"},
+		"SetPrimaryKeyVersionRequest":          {"name": name + "/versions/1"},
 		"EnableKeyVersionRequest":              {"name": name + "/versions/1"},
 		"DisableKeyVersionRequest":             {"name": name + "/versions/1"},
 		"RevokeKeyVersionRequest":              {"name": name + "/versions/1"},

@@ -36,6 +36,10 @@ type dialect struct {
 	// one state of the database; writeOptions those of one that locks the head first.
 	readOptions, writeOptions *sql.TxOptions
 
+	// leaseOptions are those of a transaction that changes a lease row, and reads one state
+	// of the metadata without a lock.
+	leaseOptions *sql.TxOptions
+
 	// forUpdate follows a SELECT of one row that the transaction will change. It waits
 	// for other transactions that have done the same, and then sees what they have
 	// committed. Empty where the transaction excludes others from its begin.

@@ -23,7 +23,7 @@ func (s *Store) InsertLease(ctx context.Context, l *kms.Lease) (revision kms.Rev
 	})
 }
 
-// RenewLease adds one to the counter of a row and sets what its replica has applied.
+// RenewLease sets the counter of a row and what its replica has applied.
 func (s *Store) RenewLease(ctx context.Context, l *kms.Lease) (revision kms.Revision, err error) {
 	return s.lease(ctx, func(tx *sql.Tx) error {
 		var applied int64
@@ -39,8 +39,8 @@ func (s *Store) RenewLease(ctx context.Context, l *kms.Lease) (revision kms.Revi
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, "UPDATE leases SET counter = counter + 1, applied = $1 WHERE lease_id = $2",
-			int64(l.Applied), l.ID)
+		_, err = tx.ExecContext(ctx, "UPDATE leases SET counter = $1, applied = $2 WHERE lease_id = $3",
+			int64(l.Counter), int64(l.Applied), l.ID)
 		if err != nil || int64(l.Applied) <= applied {
 			return err
 		}
@@ -48,16 +48,30 @@ func (s *Store) RenewLease(ctx context.Context, l *kms.Lease) (revision kms.Revi
 	})
 }
 
-// lease changes a lease row and reads the store's revision, in one transaction.
+// lease changes a lease row and reads the store's revision, in one transaction. What the
+// row says of revisions is only true in a store that comes from the state that this
+// process has seen, so that is looked at in the same transaction.
 func (s *Store) lease(ctx context.Context, change func(*sql.Tx) error) (revision kms.Revision, err error) {
-	err = s.transact(ctx, s.database.dialect.writeOptions, cannotWrite, func(tx *sql.Tx) error {
-		if err := change(tx); err != nil {
+	for {
+		known := s.index.position() // before the transaction, which will see at least that
+		err = s.transact(ctx, s.database.dialect.leaseOptions, cannotWrite, func(tx *sql.Tx) error {
+			if err := change(tx); err != nil {
+				return err
+			}
+			if known.Revision == 0 {
+				revision, err = readRevision(ctx, tx)
+				return err
+			}
+			v, err := s.catchUp(ctx, tx, known.Revision, known, "")
+			if err == nil {
+				revision = v.head.Revision
+			}
 			return err
+		})
+		if !errors.Is(err, errOvertaken) {
+			return revision, err
 		}
-		revision, err = readRevision(ctx, tx)
-		return err
-	})
-	return revision, err
+	}
 }
 
 // readRevision reads the store's revision without the rest of its head.

@@ -52,6 +52,9 @@ func postgresDialect() *dialect {
 		// Each statement sees what was committed before it: after the wait for the head's
 		// row that is the newest state, and stays it until the end.
 		writeOptions: &sql.TxOptions{},
+		// A row of a lease is its replica's: that another changes it meanwhile, and this fails
+		// to serialize, is as rare as that the row is removed.
+		leaseOptions: &sql.TxOptions{Isolation: sql.LevelRepeatableRead},
 		forUpdate:    " FOR UPDATE",
 		// A record in the write-ahead log, of the transaction and of nothing else.
 		confirm:    "SELECT pg_logical_emit_message(true, 'keyholt', 'confirm')",

@@ -66,6 +66,7 @@ func Run(t *testing.T, newFixture func(t testing.TB) Fixture) {
 		{"Transitions", testTransitions},
 		{"Restrict", testRestrict},
 		{"RotationRestrictsPrevious", testRotationRestricts},
+		{"SetPrimary", testSetPrimary},
 		{"Destruction", testDestruction},
 		{"DestructionOfARevokedVersion", testDestructionOfRevoked},
 		{"ChangesAreKnownEverywhere", testSpread},

@@ -272,6 +272,10 @@ func testStrangers(t *testing.T, s *suite) {
 			_, err := api.RotateKey(s.ctx, who, &kms.RotateKeyRequest{Name: name})
 			return err
 		},
+		"SetPrimaryKeyVersion": func() error {
+			_, err := api.SetPrimaryKeyVersion(s.ctx, who, &kms.SetPrimaryRequest{Name: name.Version(1)})
+			return err
+		},
 		"GetKeyVersion":     func() error { _, err := api.GetKeyVersion(s.ctx, who, name.Version(1)); return err },
 		"ListKeyVersions":   func() error { _, err := api.ListKeyVersions(s.ctx, who, name, kms.Page{}); return err },
 		"EnableKeyVersion":  func() error { _, err := api.EnableKeyVersion(s.ctx, who, name.Version(1), ""); return err },

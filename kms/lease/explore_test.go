@@ -99,7 +99,7 @@ func (s *scenario) explore(depth int) *exploration {
 // note counts what must happen somewhere, if the exploration is to mean anything.
 func (s *scenario) note(x *exploration, to *successor) {
 	for i := range s.replicas {
-		if r := &to.world.replicas[i]; int(r.applied) == s.changes && r.holder.MayServe(r.clock(&to.world)) {
+		if r := &to.world.replicas[i]; s.knowsAll(&to.world, r, r.applied) && r.holder.MayServe(r.clock(&to.world)) {
 			x.servedAfter++
 		}
 	}

@@ -41,9 +41,10 @@ const never = time.Duration(math.MinInt64)
 // one goroutine at a time, the one that keeps the lease.
 //
 // That goroutine goes round: Begin, the transaction that it asks for, Committed; and
-// CaughtUp whenever more is acknowledged. While what it reads of the store does not follow
-// from what it has read before, it calls GiveUp, and Seen instead. A transaction that failed, or whose outcome
-// is unknown, is followed by the next Begin and nothing else.
+// CaughtUp whenever more is acknowledged. A transaction that failed, or whose outcome is
+// unknown, is followed by the next Begin and nothing else. When what is read of the store
+// does not follow from what was read of it before, it calls GiveUp, and while that is so
+// it begins nothing, but has the revision read by transactions that write, and calls Seen.
 //
 // All clock readings are durations since any fixed origin, of a clock that goes on
 // while the machine sleeps (CLOCK_BOOTTIME).
@@ -63,6 +64,7 @@ type standing struct {
 	acknowledged uint64
 	required     uint64 // the revision that the previous renewal of this lease told of
 	known        uint64 // the highest revision that the store was ever seen at
+	begun        uint64 // transactions
 }
 
 const (
@@ -86,17 +88,23 @@ func (h *Holder) ID() ID { return h.id }
 // Renewal is a transaction that the caller is to run. Each reads the store's revision
 // and commits one row:
 //
-//   - Join: put the row {ID, any Counter, Applied, Duration} in place of any row of the
+//   - Join: put the row {ID, Counter, Applied, Duration} in place of any row of the
 //     same Instance with a lower Join. Where a row with a higher Join stands, the
 //     transaction is a late one: it changes nothing and fails.
-//   - otherwise: in the row of exactly this ID add one to Counter and set Applied. Where
-//     there is no such row, nothing is done and [Holder.Missing] called.
+//   - otherwise: in the row of exactly this ID set Counter and Applied. Where there is no
+//     such row, nothing is done and [Holder.Missing] called.
+//
+// It reads the revision of a state of the store that comes from the one that the replica
+// has applied. Where the store has lost changes that the replica has applied, whether or
+// not it has made others since, nothing is done and [Holder.GiveUp] called. Only so is
+// Applied a revision of the store that the row stands in.
 //
 // The commit must be durable on what may become the store (synchronous standbys) before
 // it counts as confirmed.
 type Renewal struct {
 	ID       ID
 	Join     bool
+	Counter  uint64
 	Applied  uint64
 	Duration time.Duration
 
@@ -124,8 +132,9 @@ func (h *Holder) Begin(now time.Duration, acknowledged uint64) (Renewal, error) 
 	case h.acknowledged < h.required:
 		return Renewal{}, ErrBehind
 	}
+	h.begun++
 	return Renewal{
-		ID: h.id, Join: join, Applied: h.acknowledged, Duration: h.duration,
+		ID: h.id, Join: join, Counter: h.begun, Applied: h.acknowledged, Duration: h.duration,
 		sent: now, known: max(h.known, h.acknowledged),
 	}, nil
 }
@@ -174,11 +183,13 @@ func (h *Holder) Missing(r Renewal) {
 }
 
 // GiveUp ends the lease before its time, because the store seems not to be the one that
-// the replica has read. The next Begin joins anew.
+// the replica has read. The next Begin joins anew. It may come at any moment; a renewal
+// that is under way is then of no use.
 func (h *Holder) GiveUp() { h.lapse() }
 
 // Seen takes the revision that a transaction has read which was no renewal, and confirmed
-// as one is.
+// as one is. A store at a lower revision than one that was seen before has lost changes:
+// that is ErrStoreWentBackwards, for good.
 func (h *Holder) Seen(head uint64) error {
 	if err := h.final(); err != nil {
 		return err

@@ -149,6 +149,72 @@ func TestStoreThatWentBackwardsIsRefusedForGood(t *testing.T) {
 	}
 }
 
+func TestGivingUpIsJoiningAnew(t *testing.T) {
+	h := serving(t)
+	renewal := begin(t, h, 0, 7)
+	h.GiveUp()
+	if h.MayServe(0) || !errors.Is(h.Refusal(), lease.ErrNoLease) {
+		t.Fatalf("MayServe %v, Refusal %v", h.MayServe(0), h.Refusal())
+	}
+	if err := h.Committed(0, renewal, 7); !errors.Is(err, lease.ErrLapsed) {
+		t.Errorf("a renewal that was under way: %v", err)
+	}
+	h.CaughtUp(8)
+	if h.MayServe(0) {
+		t.Error("it serves because more is acknowledged")
+	}
+	join := begin(t, h, 0, 8)
+	if !join.Join || join.ID.Join != renewal.ID.Join+1 {
+		t.Fatalf("the next transaction is %+v", join)
+	}
+	committed(t, h, 0, join, 8)
+	committed(t, h, 0, begin(t, h, 0, 8), 8)
+	if !h.MayServe(0) {
+		t.Error("it does not serve after it has joined anew")
+	}
+}
+
+func TestSeenTellsOfAStoreThatWentBackwards(t *testing.T) {
+	h := serving(t)
+	for _, head := range []uint64{7, 9} {
+		if err := h.Seen(head); err != nil || !h.MayServe(0) {
+			t.Errorf("Seen(%d): %v, MayServe %v", head, err, h.MayServe(0))
+		}
+	}
+	if err := h.Seen(8); !errors.Is(err, lease.ErrStoreWentBackwards) {
+		t.Errorf("Seen(8) after 9: %v", err)
+	}
+	if h.MayServe(0) || !errors.Is(h.Refusal(), lease.ErrStoreWentBackwards) {
+		t.Errorf("MayServe %v, Refusal %v", h.MayServe(0), h.Refusal())
+	}
+	if err := h.Seen(9); !errors.Is(err, lease.ErrStoreWentBackwards) {
+		t.Errorf("and then Seen(9): %v", err)
+	}
+	h = serving(t)
+	h.CaughtUp(8)
+	if err := h.Seen(7); !errors.Is(err, lease.ErrStoreWentBackwards) {
+		t.Errorf("Seen(7) when 8 is acknowledged: %v", err)
+	}
+}
+
+func TestCountersAreUsedOnce(t *testing.T) {
+	h := lease.NewHolder("a", 5*time.Second)
+	used := map[uint64]bool{}
+	for i := range 20 {
+		r := begin(t, h, 0, 7)
+		if used[r.Counter] {
+			t.Fatalf("the counter %d again", r.Counter)
+		}
+		used[r.Counter] = true
+		switch i % 5 {
+		case 0, 1, 2:
+			committed(t, h, 0, r, 7)
+		case 3:
+			h.GiveUp()
+		}
+	}
+}
+
 func TestLeaveIsForGood(t *testing.T) {
 	h := serving(t)
 	renewal := begin(t, h, 0, 7)
@@ -196,6 +262,15 @@ func TestHolderServesOnlyByALiveLease(t *testing.T) {
 				now += time.Duration(rapid.IntRange(1, 900).Draw(rt, "ms")) * time.Millisecond
 			},
 			"change": func(*rapid.T) { head++ },
+			"give up": func(*rapid.T) {
+				h.GiveUp()
+				alive, pending, sent = false, nil, nil
+			},
+			"examine": func(rt *rapid.T) {
+				if err := h.Seen(head); err != nil {
+					rt.Fatalf("Seen(%d): %v", head, err)
+				}
+			},
 			"apply": func(rt *rapid.T) {
 				acknowledged = rapid.Uint64Range(acknowledged, head).Draw(rt, "acknowledged")
 				h.CaughtUp(acknowledged)

@@ -17,6 +17,8 @@ func TestEqualKeysHaveEqualFutures(t *testing.T) {
 		{replicas: 2, changes: 1, ticks: 3, insider: true, sweep: true},
 		{replicas: 2, changes: 1, ticks: 5, serving: true, late: true},
 		{replicas: 1, changes: 1, ticks: 5, prompt: true, bound: 10, split: true, slowClocks: true},
+		{replicas: 1, changes: 2, ticks: 3, lossy: true, doubt: true, split: true, late: true, leave: true, sweep: true},
+		{replicas: 2, changes: 2, unwaited: 1, ticks: 3, serving: true, lossy: true, slowClocks: true},
 	} {
 		random := rand.New(rand.NewPCG(1, 2))
 		futures := map[key][]key{}

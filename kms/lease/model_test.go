@@ -14,9 +14,10 @@ import (
 // thus one whose steps do not come while the clock ticks. What replicas and callers decide is
 // decided by the very Holder and Wait that the product runs.
 //
-// Change k, of 1 to scenario.changes, revokes version k, and operations always try
-// the version that the next change after their snapshot revokes. Dispatch is left out: it can
-// only refuse, and what it lets through is checked again.
+// Change k, of 1 to scenario.changes in the order of their commits, revokes version k, and
+// operations always try a version that the next change after their snapshot revokes, or one
+// that their snapshot knows nothing of in a store that has lost changes. Dispatch is left
+// out: it can only refuse, and what it lets through is checked again.
 //
 // The files of the model are not built for the race detector: it makes them ten times slower,
 // and has nothing to find in one goroutine.
@@ -32,14 +33,22 @@ const (
 
 // scenario is what may happen in one exploration.
 type scenario struct {
-	replicas   int
-	changes    int
-	ticks      int  // of a lease, its margin included
-	serving    bool // replicas have joined before the first step
-	insider    bool // the caller is replica 0, otherwise a process without a lease
-	split      bool // a transaction reads the revision some time before it commits
-	late       bool // a transaction that was given up may still commit
-	failOver   bool // once, and the former primary goes on answering readings
+	replicas int
+	changes  int
+	ticks    int  // of a lease, its margin included
+	serving  bool // replicas have joined before the first step
+	insider  bool // the caller is replica 0, otherwise a process without a lease
+	split    bool // a transaction reads the revision some time before it commits
+	late     bool // a transaction that was given up may still commit
+	failOver bool // once, and the former primary goes on answering readings
+	// lossy makes the store fall back, once, to an earlier state of itself, and go on from
+	// there: a fail-over to a standby that lagged, or a roll-back. Nobody meets the former
+	// state any more.
+	lossy bool
+	// doubt makes replicas give up their leases, and examine the store, at any moment. The
+	// driver does so only when what it has read does not follow from what it knows.
+	doubt      bool
+	unwaited   int  // changes, from the first, that nobody waits for
 	slowClocks bool // each replica's clock may fall a tick behind the caller's
 	leave      bool
 	sweep      bool // rows that were seen to expire are removed
@@ -72,12 +81,27 @@ type mutation struct {
 	counterIgnored     bool
 	removeBeforeStop   bool // a leaving replica removes its row first
 	lateJoinReplaces   bool // the store takes a join that a newer one has overtaken
+	uncheckedRenewal   bool // the store takes renewals from who has applied what it has lost
+	uncheckedJoin      bool // and joins
+	countOn            bool // a renewal adds one to the row's counter
+	keepLease          bool // GiveUp does nothing
+	renewalRevives     bool // a renewal that is confirmed after GiveUp counts
+	giveUpForgets      bool // the revisions that were seen
+	seenIgnored        bool // Seen does nothing
+	seenForgotten      bool // what Seen finds is not for good
+	backwardsForgotten bool // nor what Committed finds
+	unconfirmedSeen    bool // the revision for Seen may come from a former primary
+	noException        bool // no mutation, but the promise without its exception
 }
 
 type world struct {
 	now      int // ticks
 	head     uint8
-	failed   bool // over
+	made     uint8 // changes, with those that are lost
+	failed   bool  // over, or back
+	received bool  // former is what the store may fall back to
+	fork     uint8 // the revision that it fell back to
+	lostAt   int   // when it did
 	rows     [maxReplicas]row
 	former   former
 	replicas [maxReplicas]replica
@@ -90,7 +114,8 @@ type row struct {
 	applied       uint8
 }
 
-// former is the primary before the fail-over, as it was then.
+// former is the primary before the fail-over, as it was then; in a lossy scenario it is the
+// state that the store may fall back to.
 type former struct {
 	head uint8
 	rows [maxReplicas]row
@@ -104,6 +129,14 @@ type replica struct {
 	transaction transaction
 	overdue     transaction // given up, and not committed yet
 	left        bool
+
+	stray  bool // it has applied what the store has lost
+	orphan bool // the store has lost a join or renewal of its lease, and had no other since
+
+	// What must not be, by what came before.
+	gaveUp   bool  // it has given up its lease, and not joined since
+	seen     uint8 // the highest revision that was confirmed to its holder, or acknowledged
+	wentBack bool  // a lower one was confirmed
 }
 
 // operation is on its way through the final check.
@@ -128,10 +161,14 @@ type transaction struct {
 	head      uint8
 	committed bool
 	missing   bool // the row was not there
+	refused   bool // the store is not what the replica has applied
+	look      bool // an examination: no renewal
 }
 
 type call struct {
 	wait     *Wait // nil until the change is committed; never changed in place
+	revision uint8 // of the change
+	lost     bool  // with the change; nothing is promised
 	reading  reading
 	returned bool
 	age      int8 // ticks from the commit to the return
@@ -169,12 +206,12 @@ func (s *scenario) initial() (world, error) {
 			h.margin = 0
 		}
 		w.replicas[i].holder = h
-		for counter := uint16(1); s.serving && !h.MayServe(0); counter++ {
+		for s.serving && !h.MayServe(0) {
 			renewal, err := h.Begin(0, 0)
 			if err != nil {
 				return w, err
 			}
-			w.rows[i] = row{join: uint16(renewal.ID.Join), counter: counter}
+			w.rows[i] = row{join: uint16(renewal.ID.Join), counter: uint16(renewal.Counter)}
 			if err := h.Committed(0, renewal, 0); err != nil {
 				return w, err
 			}

@@ -11,8 +11,19 @@ import (
 func (e *expansion) operation(i int) {
 	r := &e.from.replicas[i]
 	passed := func(snapshot uint8) {
+		switch {
+		case r.gaveUp:
+			e.violation("replica %d passes a final check, and has given up its lease", i)
+		case r.wentBack:
+			e.violation("replica %d passes a final check, and has seen the store go backwards", i)
+		case r.orphan && !e.mutation.noException:
+			if e.from.now-e.from.lostAt >= e.orphanTicks() {
+				e.violation("replica %d passes a final check by a lease that is lost and should have ended", i)
+			}
+			return
+		}
 		for k := range e.changes {
-			if e.from.calls[k].returned && int(snapshot) <= k {
+			if c := &e.from.calls[k]; c.returned && !c.lost && !r.contains(e.from, snapshot, c) {
 				e.violation("replica %d passes a final check under snapshot %d after the call of change %d has returned",
 					i, snapshot, k+1)
 			}
@@ -21,14 +32,14 @@ func (e *expansion) operation(i int) {
 	switch r.op.stage {
 	case opNone:
 		switch {
-		case int(r.applied) == e.changes: // it would try a version that nothing revokes
+		case e.knowsAll(e.from, r, r.applied) && !r.gaveUp && !r.wentBack: // it would try a version that nothing revokes
 		case !e.mutation.leaseBeforeState:
 			e.next(stepEnter, i).replicas[i].op = operation{opEntered, r.applied}
 		case r.holder.MayServe(r.clock(e.from)):
 			e.next(stepEnter, i).replicas[i].op = operation{stage: opLeased}
 		}
 	case opLeased:
-		if int(r.applied) < e.changes {
+		if !e.knowsAll(e.from, r, r.applied) {
 			e.next(stepPassed, i).replicas[i].op = operation{opPassed, r.applied}
 			passed(r.applied)
 		}
@@ -89,7 +100,7 @@ func (e *expansion) call(k int) {
 	case readAsked:
 		w := e.next(stepRead, k+1)
 		w.calls[k].reading = reading{stage: readDone, asked: c.reading.asked, head: w.head, rows: w.rows, confirmed: true}
-		if e.from.failed && !e.prompt {
+		if e.failOver && e.from.failed && !e.prompt {
 			w := e.next(stepReadFormer, k+1)
 			w.calls[k].reading = reading{stage: readDone, asked: c.reading.asked, head: w.former.head, rows: w.former.rows}
 		}
@@ -110,7 +121,7 @@ func (e *expansion) observe(k int) {
 	case m.readingAfter:
 		o.Asked = o.Answered
 	case m.unconfirmedExpiry:
-		o.Confirmed = o.Confirmed || o.Head > uint64(k)
+		o.Confirmed = o.Confirmed || o.Head >= uint64(c.revision)
 	case m.anyHead:
 		o.Head = uint64(e.changes)
 	}
@@ -140,7 +151,7 @@ func (e *expansion) observe(k int) {
 
 // returns ends a call, when the caller's own process has acknowledged too.
 func (e *expansion) returns(k int) {
-	if e.insider && int(e.from.replicas[0].acknowledged()) <= k {
+	if e.insider && e.from.replicas[0].acknowledged() < e.from.calls[k].revision {
 		return
 	}
 	w := e.next(stepReturn, k+1)
@@ -148,7 +159,8 @@ func (e *expansion) returns(k int) {
 	c.returned, c.age = true, 0
 	for _, t := range c.wait.others {
 		i := slices.Index(instances[:], t.row.ID.Instance)
-		if op := w.replicas[i].op; t.fate == fateAcknowledged && op.stage == opPassed && int(op.snapshot) <= k {
+		r := &w.replicas[i]
+		if t.fate == fateAcknowledged && r.op.stage == opPassed && !r.contains(w, r.op.snapshot, c) {
 			e.violation("replica %d has acknowledged change %d and still holds a result checked before", i, k+1)
 		}
 	}

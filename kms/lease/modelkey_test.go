@@ -10,7 +10,8 @@ import (
 
 // key is a world in canonical form. Two worlds with one key have the same future: clock
 // readings count only by their distance, and not beyond what anything compares with;
-// numbers of joins and counters only by their order; replicas of one kind not by their index.
+// numbers of joins only by their order, and counters by which are equal, because each new one
+// is new; replicas of one kind not by their index.
 type key [1 + 2*maxReplicas]uint64
 
 // errKey is a mistake in the model itself.
@@ -58,6 +59,14 @@ func (r *ranks) add(v uint32) {
 	r.n++
 }
 
+// append is add for numbers that matter only by whether they are equal.
+func (r *ranks) append(v uint32) {
+	if v != 0 && r.of(v) == 0 {
+		r.values[r.n] = v
+		r.n++
+	}
+}
+
 func (r *ranks) of(v uint32) int {
 	for i := range r.n {
 		if r.values[i] == v {
@@ -94,6 +103,9 @@ func (s *scenario) key(w *world) (key, error) {
 			g.put(clamp(s.callersClock(w)-c.reading.asked, s.expiryTicks()), 3)
 		}
 	}
+	if s.lossy {
+		s.putLoss(&g, w)
+	}
 	k[0] = g.word
 	overflow := g.overflow
 	first := 0 // of the replicas that may change places
@@ -125,13 +137,13 @@ func (s *scenario) replicaKey(w *world, i int) (a, b packer) {
 	joins.add(uint32(r.overdue.renewal.ID.Join))
 	for _, row := range []row{w.rows[i], w.former.rows[i]} {
 		joins.add(uint32(row.join))
-		counters.add(row.pair())
+		counters.append(row.pair())
 	}
 	var waits [maxChanges]*other
 	for k := range s.changes {
 		c := &w.calls[k]
 		joins.add(uint32(c.reading.rows[i].join))
-		counters.add(c.reading.rows[i].pair())
+		counters.append(c.reading.rows[i].pair())
 		if c.wait == nil {
 			continue
 		}
@@ -141,7 +153,7 @@ func (s *scenario) replicaKey(w *world, i int) (a, b packer) {
 			if t.row.ID.Instance == instances[i] && matters {
 				waits[k] = t
 				joins.add(uint32(t.row.ID.Join))
-				counters.add(t.pair())
+				counters.append(t.pair())
 			}
 		}
 	}
@@ -166,7 +178,11 @@ func (s *scenario) replicaKey(w *world, i int) (a, b packer) {
 		a.flag(true)
 		a.flag(t.renewal.Join)
 		a.put(int(t.renewal.Applied), 2)
-		a.put(clamp(t.renewal.sent+h.duration-clock, s.ticks), 3)
+		if t.look {
+			a.put(0, 3)
+		} else {
+			a.put(clamp(t.renewal.sent+h.duration-clock, s.ticks), 3)
+		}
 		a.flag(t.read)
 		a.put(int(t.head), 2)
 		a.flag(t.committed)
@@ -207,6 +223,19 @@ func (s *scenario) replicaKey(w *world, i int) (a, b packer) {
 			}
 		}
 		putRow(&b, c.reading.rows[i])
+	}
+	if s.lossy || s.doubt {
+		b.flag(r.gaveUp)
+		b.flag(r.wentBack)
+		b.flag(r.transaction.look)
+		b.flag(r.transaction.refused)
+	}
+	if s.lossy {
+		b.flag(r.stray)
+		b.flag(r.orphan)
+		b.put(int(r.seen), 2)
+		b.put(int(h.known), 2)
+		b.put(int(r.transaction.renewal.known), 2)
 	}
 	return a, b
 }

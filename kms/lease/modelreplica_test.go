@@ -18,15 +18,19 @@ func (e *expansion) store() {
 			}
 		}
 	}
-	if k := int(e.from.head); k < e.changes {
+	if k := int(e.from.made); k < e.changes {
 		w := e.next(stepChange, k+1)
 		w.head++
+		w.made++
 		self := ""
 		if e.insider {
 			self = instances[0]
 		}
-		w.calls[k].wait = NewWait(uint64(k+1), self)
+		if w.calls[k].revision = w.head; k >= e.unwaited {
+			w.calls[k].wait = NewWait(uint64(w.head), self)
+		}
 	}
+	e.loss()
 	if e.failOver && !e.from.failed {
 		w := e.next(stepFailOver, 0)
 		w.failed = true
@@ -88,7 +92,8 @@ func (e *expansion) lease(i int) {
 		return
 	}
 	e.begin(i)
-	if r.applied < e.from.head {
+	e.doubts(i)
+	if r.applied < e.from.head && !r.stray {
 		e.next(stepApply, i).replicas[i].applied++
 	}
 	caughtUp := r.acknowledged()
@@ -98,19 +103,23 @@ func (e *expansion) lease(i int) {
 	if e.mutation.serveBeforeCatchUp {
 		caughtUp = e.from.head
 	}
+	if e.lossy && r.transaction.open {
+		return // it is for the goroutine that waits
+	}
 	if h := r.holder; h.phase == phaseCatchingUp && uint64(caughtUp) >= h.required {
 		h = h.clone()
 		h.CaughtUp(uint64(caughtUp))
 		if e.mutation.serveBeforeCatchUp {
 			h.acknowledged = r.holder.acknowledged
 		}
-		e.next(stepCatchUp, i).replicas[i].holder = h
+		next := &e.next(stepCatchUp, i).replicas[i]
+		next.holder, next.seen = h, max(r.seen, caughtUp)
 	}
 }
 
 func (e *expansion) begin(i int) {
 	r := &e.from.replicas[i]
-	if r.transaction.open || e.silent && e.from.head > 0 {
+	if r.transaction.open || e.silent && e.from.made > 0 {
 		return
 	}
 	acknowledged := r.acknowledged()
@@ -131,6 +140,10 @@ func (e *expansion) begin(i int) {
 	}
 	next := &e.next(name, i).replicas[i]
 	next.holder, next.transaction = h, transaction{open: true, renewal: renewal}
+	next.seen = max(r.seen, acknowledged)
+	if renewal.Join {
+		next.orphan = false // that lease is over
+	}
 }
 
 // transaction takes the open transaction of a replica one step on.
@@ -150,15 +163,26 @@ func (e *expansion) transaction(i int) {
 			next.read, next.head = true, w.head
 		}
 		next.committed = true
-		if e.commit(w, i, next); next.missing {
+		if !next.look {
+			e.commit(w, i, next)
+		}
+		switch {
+		case next.missing:
 			e.relabel(stepCommitMissing)
+		case next.refused:
+			e.relabel(stepCommitRefused)
+		}
+		if e.mutation.unconfirmedSeen && next.look && e.from.failed {
+			e.next(stepReadFormer, i).replicas[i].transaction = transaction{
+				open: true, look: true, read: true, committed: true, head: w.former.head,
+			}
 		}
 	}
 	if t.committed {
 		e.confirmed(i)
 	}
 	e.next(stepGiveUp, i).replicas[i].transaction = transaction{}
-	if e.late && !t.committed && !e.from.replicas[i].overdue.open {
+	if e.late && !t.committed && !t.look && !e.from.replicas[i].overdue.open {
 		next := &e.next(stepLeaveLate, i).replicas[i]
 		next.overdue = transaction{open: true, renewal: t.renewal}
 		next.transaction = transaction{}
@@ -167,20 +191,24 @@ func (e *expansion) transaction(i int) {
 
 // commit does what Renewal says the transaction does.
 func (e *expansion) commit(w *world, i int, t *transaction) {
-	row, renewal := &w.rows[i], &t.renewal
-	join := uint16(renewal.ID.Join)
+	stored, renewal := &w.rows[i], &t.renewal
+	next := row{join: uint16(renewal.ID.Join), counter: uint16(renewal.Counter), applied: uint8(renewal.Applied)}
+	unchecked := renewal.Join && e.mutation.uncheckedJoin || !renewal.Join && e.mutation.uncheckedRenewal
 	switch {
-	case renewal.Join && (row.join < join || e.mutation.lateJoinReplaces):
-		*row = rowOf(join, 1, renewal.Applied)
-	case !renewal.Join && row.join == join:
-		*row = rowOf(join, row.counter+1, renewal.Applied)
-	default:
+	case !renewal.Join && stored.join != next.join:
 		t.missing = true
+	case w.replicas[i].stray && !unchecked:
+		t.refused = true
+	case renewal.Join && stored.join >= next.join && !e.mutation.lateJoinReplaces:
+		t.missing = true
+	case e.mutation.countOn && !renewal.Join:
+		next.counter = stored.counter + 1
+		fallthrough
+	default:
+		*stored = next
+		r := &w.replicas[i]
+		r.orphan = r.orphan && e.thoughtExpired(w, renewal.ID)
 	}
-}
-
-func rowOf(join, counter uint16, applied uint64) row {
-	return row{join: join, counter: counter, applied: uint8(applied)}
 }
 
 func (e *expansion) confirmed(i int) {
@@ -189,10 +217,22 @@ func (e *expansion) confirmed(i int) {
 	t := r.transaction
 	r.transaction = transaction{}
 	r.holder = r.holder.clone()
-	if t.missing {
+	switch {
+	case t.missing:
 		if !t.renewal.Join {
 			r.holder.Missing(t.renewal)
 		}
+		return
+	case t.refused:
+		e.givesUp(r)
+		return
+	}
+	backwards := t.head < r.seen
+	r.wentBack = r.wentBack || backwards && e.lossy
+	r.seen = max(r.seen, t.head)
+	if t.look {
+		e.relabel(stepSeen)
+		e.examined(i, r, &t, backwards)
 		return
 	}
 	now := r.clock(w)
@@ -202,8 +242,16 @@ func (e *expansion) confirmed(i int) {
 	if e.mutation.staleConfirmation {
 		now = t.renewal.sent
 	}
-	if err := r.holder.Committed(now, t.renewal, uint64(t.head)); errors.Is(err, ErrStoreWentBackwards) {
+	if h := r.holder; e.mutation.renewalRevives && h.phase == phaseOut && !t.renewal.Join && t.renewal.ID == h.id {
+		h.phase, h.end = phaseJoined, now+1
+	}
+	err := r.holder.Committed(now, t.renewal, uint64(t.head))
+	r.gaveUp = r.gaveUp && (err != nil || !t.renewal.Join)
+	if errors.Is(err, ErrStoreWentBackwards) && !r.wentBack {
 		e.violation("replica %d thinks that the store went backwards", i)
+	}
+	if e.mutation.backwardsForgotten && backwards {
+		r.holder.refusal.Store(refusalNone)
 	}
 	if h := r.holder; e.mutation.headOfTheJoin && h.phase == phaseJoined {
 		h.phase, h.required = phaseCatchingUp, uint64(t.head)

@@ -19,6 +19,8 @@ const (
 	stepTick stepName = iota
 	stepSlowTick
 	stepFailOver
+	stepReceive
+	stepLoss
 	stepChange
 	stepApply
 	stepCatchUp
@@ -27,8 +29,12 @@ const (
 	stepReadHead
 	stepCommit
 	stepCommitMissing
+	stepCommitRefused
 	stepConfirmed
 	stepGiveUp
+	stepGiveUpLease
+	stepExamine
+	stepSeen
 	stepLeaveLate
 	stepCommitLate
 	stepEnter
@@ -50,6 +56,8 @@ var stepTexts = [stepNames]string{
 	stepTick:          "a tick",
 	stepSlowTick:      "a tick, but not on the clock of replica %d",
 	stepFailOver:      "fail-over",
+	stepReceive:       "the standby receives the last that it will have",
+	stepLoss:          "the store falls back to what the standby has",
 	stepChange:        "change %d is committed",
 	stepApply:         "replica %d applies a change",
 	stepCatchUp:       "replica %d has caught up",
@@ -58,8 +66,12 @@ var stepTexts = [stepNames]string{
 	stepReadHead:      "replica %d's transaction reads the revision",
 	stepCommit:        "replica %d's transaction commits",
 	stepCommitMissing: "replica %d's transaction finds no row of its own",
+	stepCommitRefused: "replica %d's transaction is refused: the store has lost what the replica has applied",
 	stepConfirmed:     "replica %d has its answer",
 	stepGiveUp:        "replica %d gets no answer",
+	stepGiveUpLease:   "replica %d gives up its lease",
+	stepExamine:       "replica %d begins to examine the store",
+	stepSeen:          "replica %d has seen the revision",
 	stepLeaveLate:     "replica %d gets no answer, but the transaction is still under way",
 	stepCommitLate:    "replica %d's transaction commits late",
 	stepEnter:         "replica %d counts an operation and evaluates it",

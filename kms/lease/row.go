@@ -23,7 +23,9 @@ func (id ID) String() string { return fmt.Sprintf("%s/%d", id.Instance, id.Join)
 // by its own clock for how long Counter does not move.
 type Row struct {
 	ID ID
-	// Counter changes with every committed renewal and never takes an old value again.
+	// Counter changes with every committed renewal and never takes an old value again, not
+	// even where the store has lost renewals: it is the number of the transaction among all
+	// that the process has begun.
 	Counter uint64
 	// Applied is a revision that the replica has acknowledged: it has applied every
 	// change up to it, and each operation that it checked under an older snapshot has

@@ -282,6 +282,8 @@ func decodeAny(t *testing.T, m proto.Message) error {
 		return errorOf(DecodeUpdateKeyRequest(m))
 	case *kmsv1.RotateKeyRequest:
 		return errorOf(DecodeRotateKeyRequest(m))
+	case *kmsv1.SetPrimaryKeyVersionRequest:
+		return errorOf(DecodeSetPrimaryKeyVersionRequest(m))
 	case *kmsv1.GetKeyVersionRequest:
 		return errorOf(DecodeGetKeyVersionRequest(m))
 	case *kmsv1.ListKeyVersionsRequest:

@@ -238,6 +238,38 @@ func DecodeRotateKeyResponse(m *kmsv1.RotateKeyResponse) (*kms.RotateKeyResult, 
 	}, nil
 }
 
+// EncodeSetPrimaryKeyVersionRequest makes the message.
+func EncodeSetPrimaryKeyVersionRequest(r *kms.SetPrimaryRequest) *kmsv1.SetPrimaryKeyVersionRequest {
+	return &kmsv1.SetPrimaryKeyVersionRequest{Name: encodeName(r.Name), Reason: r.Reason}
+}
+
+// DecodeSetPrimaryKeyVersionRequest reads the request.
+func DecodeSetPrimaryKeyVersionRequest(m *kmsv1.SetPrimaryKeyVersionRequest) (*kms.SetPrimaryRequest, error) {
+	d := decoder{}
+	r := &kms.SetPrimaryRequest{Name: d.version(m.GetName()), Reason: m.GetReason()}
+	return r, d.err()
+}
+
+// EncodeSetPrimaryKeyVersionResponse makes the message.
+func EncodeSetPrimaryKeyVersionResponse(r *kms.SetPrimaryResult) *kmsv1.SetPrimaryKeyVersionResponse {
+	return &kmsv1.SetPrimaryKeyVersionResponse{
+		Version: EncodeKeyVersion(r.Version), Key: EncodeKey(r.Key), Spread: encodeSpread(&r.Spread),
+	}
+}
+
+// DecodeSetPrimaryKeyVersionResponse reads the version that is primary now, and its key.
+func DecodeSetPrimaryKeyVersionResponse(m *kmsv1.SetPrimaryKeyVersionResponse) (*kms.SetPrimaryResult, error) {
+	version, err := DecodeKeyVersion(m.GetVersion())
+	if err != nil {
+		return nil, err
+	}
+	key, err := DecodeKey(m.GetKey())
+	if err != nil {
+		return nil, err
+	}
+	return &kms.SetPrimaryResult{Version: version, Key: key, Spread: decodeSpread(m.GetSpread())}, nil
+}
+
 // encodeInt keeps what does not fit at the nearest number: it is out of range on the
 // other side too.
 func encodeInt(n int) int32 {

@@ -56,6 +56,7 @@ func TestViolations(t *testing.T) {
 		"GetKey of a version":    {errorOf(DecodeGetKeyRequest(&kmsv1.GetKeyRequest{Name: key + "/versions/1"})), []string{"name"}},
 		"GetKeyVersion":          {errorOf(DecodeGetKeyVersionRequest(&kmsv1.GetKeyVersionRequest{Name: key + "/versions/0"})), []string{"name"}},
 		"Revoke":                 {errorOf(DecodeRevokeKeyVersionRequest(&kmsv1.RevokeKeyVersionRequest{Name: key + "/versions/01"})), []string{"name"}},
+		"SetPrimary":             {errorOf(DecodeSetPrimaryKeyVersionRequest(&kmsv1.SetPrimaryKeyVersionRequest{Name: key})), []string{"name"}},
 		"Restrict":               {errorOf3(DecodeRestrictKeyVersionRequest(&kmsv1.RestrictKeyVersionRequest{Name: bad})), []string{"name"}},
 		"Restore":                {errorOf3(DecodeRestoreKeyVersionRequest(&kmsv1.RestoreKeyVersionRequest{})), []string{"name"}},
 		"ScheduleDestruction": {errorOf(DecodeScheduleKeyVersionDestructionRequest(&kmsv1.ScheduleKeyVersionDestructionRequest{

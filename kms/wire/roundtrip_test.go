@@ -131,6 +131,10 @@ func TestRoundTrips(t *testing.T) {
 		"RotateKeyResponse": trip(&kms.RotateKeyResult{
 			Version: aVersionInfo(), Key: aKeyInfo(), Restricted: []*kms.VersionInfo{aVersionInfo()}, Spread: aSpread(),
 		}, EncodeRotateKeyResponse, DecodeRotateKeyResponse),
+		"SetPrimaryKeyVersionRequest": trip(&kms.SetPrimaryRequest{Name: version, Reason: "why"},
+			EncodeSetPrimaryKeyVersionRequest, DecodeSetPrimaryKeyVersionRequest),
+		"SetPrimaryKeyVersionResponse": trip(&kms.SetPrimaryResult{Version: aVersionInfo(), Key: aKeyInfo(), Spread: aSpread()},
+			EncodeSetPrimaryKeyVersionResponse, DecodeSetPrimaryKeyVersionResponse),
 		"GetKeyVersionRequest":   trip(version, EncodeGetKeyVersionRequest, DecodeGetKeyVersionRequest),
 		"KeyVersion":             trip(aVersionInfo(), EncodeKeyVersion, DecodeKeyVersion),
 		"ListKeyVersionsRequest": two(aKey(), page, EncodeListKeyVersionsRequest, DecodeListKeyVersionsRequest),

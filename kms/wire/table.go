@@ -149,6 +149,9 @@ var table = [...]Row{
 	{kms.ErrTransition, codes.FailedPrecondition, "STATE_TRANSITION_NOT_ALLOWED",
 		"The version's state does not lead to the one asked for.",
 		"Read the version; from REVOKED and DESTROYED no state leads back to use.", 0},
+	{kms.ErrRotationDue, codes.FailedPrecondition, "ROTATION_DUE",
+		"The version is older than the rotation period of its key: were it primary, the service would rotate the key at once.",
+		"End or lengthen the rotation period of the key first, or leave the newer version primary.", 0},
 	{kms.ErrDataLoss, codes.FailedPrecondition, "DATA_LOSS_NOT_ACCEPTED",
 		"The version was used: what it protects is lost when it is revoked or destroyed, and the caller has not " +
 			"accepted that.",

@@ -277,11 +277,35 @@ func testTamperHead(t *testing.T, target *Target) {
 	}
 }
 
+// holdsNoLease holds that a process that has seen changes which the store does not hold
+// neither joins nor renews, and leaves its row as it is. Row "held" was there before.
+func holdsNoLease(t *testing.T, store kms.Store) {
+	t.Helper()
+	if _, err := store.InsertLease(t.Context(), sampleLease("new")); !errors.Is(err, kms.ErrStoreWentBack) {
+		t.Errorf("InsertLease by who knows better: %v", err)
+	}
+	renewed := sampleLease("held")
+	renewed.Counter, renewed.Applied = 7, 8
+	if _, err := store.RenewLease(t.Context(), renewed); !errors.Is(err, kms.ErrStoreWentBack) {
+		t.Errorf("RenewLease by who knows better: %v", err)
+	}
+	rows, _, err := store.Leases(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]*kms.Lease{sampleLease("held")}, rows, compare...); diff != "" {
+		t.Errorf("the leases (-want +got):\n%s", diff)
+	}
+}
+
 // testTamperWholeStore puts the whole store back to an older state of itself, which is
 // sound: whoever has it open notices, and whoever opens it needs the head that was noted
 // elsewhere.
 func testTamperWholeStore(t *testing.T, target *Target) {
 	_, old := prepare(t, target)
+	if _, err := target.Store.InsertLease(t.Context(), sampleLease("held")); err != nil {
+		t.Fatal(err)
+	}
 	tables := []string{"head"}
 	for _, row := range sealedRows() {
 		tables = append(tables, row.table)
@@ -302,6 +326,7 @@ func testTamperWholeStore(t *testing.T, target *Target) {
 	if _, err := put(t.Context(), target.Store, &kms.Change{}); !errors.Is(err, kms.ErrStoreWentBack) {
 		t.Errorf("Update by who knows better: %v", err)
 	}
+	holdsNoLease(t, target.Store)
 
 	// The store goes on from there, by one who does not know, to the revision that the
 	// other has seen: it is another history.
@@ -318,6 +343,7 @@ func testTamperWholeStore(t *testing.T, target *Target) {
 			if _, err := knows.Load(t.Context()); !errors.Is(err, kms.ErrStoreWentBack) {
 				t.Errorf("Load of another history: %v", err)
 			}
+			holdsNoLease(t, knows)
 			commit(t, fresh, &kms.Change{})
 		}
 	}

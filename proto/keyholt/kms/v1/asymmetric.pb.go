@@ -594,7 +594,8 @@ type VerifyResponse struct {
 	// Resource name of the version.
 	KeyVersion string `protobuf:"bytes,2,opt,name=key_version,json=keyVersion,proto3" json:"key_version,omitempty"`
 	// What a valid signature is worth: one of a version that is REVOKED may be anybody's. A
-	// version that is CREATING or DESTROYED is refused.
+	// version that was REVOKED and is to be destroyed is REVOKED here. One that is CREATING,
+	// being destroyed or DESTROYED is refused.
 	State KeyVersionState `protobuf:"varint,3,opt,name=state,proto3,enum=keyholt.kms.v1.KeyVersionState" json:"state,omitempty"`
 	// The algorithm of the version.
 	Algorithm     Algorithm `protobuf:"varint,4,opt,name=algorithm,proto3,enum=keyholt.kms.v1.Algorithm" json:"algorithm,omitempty"`
@@ -734,8 +735,7 @@ type GetPublicKeyResponse struct {
 	Crc32C uint32 `protobuf:"varint,3,opt,name=crc32c,proto3" json:"crc32c,omitempty"`
 	// Resource name of the version.
 	KeyVersion string `protobuf:"bytes,4,opt,name=key_version,json=keyVersion,proto3" json:"key_version,omitempty"`
-	// State of the version: one that is REVOKED must not be trusted. A version that is
-	// CREATING or DESTROYED is refused.
+	// State of the version, as in VerifyResponse: one that is REVOKED must not be trusted.
 	State KeyVersionState `protobuf:"varint,5,opt,name=state,proto3,enum=keyholt.kms.v1.KeyVersionState" json:"state,omitempty"`
 	// The algorithm of the version.
 	Algorithm     Algorithm `protobuf:"varint,6,opt,name=algorithm,proto3,enum=keyholt.kms.v1.Algorithm" json:"algorithm,omitempty"`

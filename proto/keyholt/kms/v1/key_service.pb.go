@@ -724,6 +724,123 @@ func (x *RotateKeyResponse) GetSpread() *Spread {
 	return nil
 }
 
+type SetPrimaryKeyVersionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `namespaces/{namespace}/keys/{key}/versions/{version}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why, for the audit log. At most 1,024 bytes.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPrimaryKeyVersionRequest) Reset() {
+	*x = SetPrimaryKeyVersionRequest{}
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPrimaryKeyVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPrimaryKeyVersionRequest) ProtoMessage() {}
+
+func (x *SetPrimaryKeyVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPrimaryKeyVersionRequest.ProtoReflect.Descriptor instead.
+func (*SetPrimaryKeyVersionRequest) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SetPrimaryKeyVersionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetPrimaryKeyVersionRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type SetPrimaryKeyVersionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version, now primary.
+	Version *KeyVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The key after the change.
+	Key *Key `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// How the change came to be known by all replicas.
+	Spread        *Spread `protobuf:"bytes,3,opt,name=spread,proto3" json:"spread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPrimaryKeyVersionResponse) Reset() {
+	*x = SetPrimaryKeyVersionResponse{}
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPrimaryKeyVersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPrimaryKeyVersionResponse) ProtoMessage() {}
+
+func (x *SetPrimaryKeyVersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPrimaryKeyVersionResponse.ProtoReflect.Descriptor instead.
+func (*SetPrimaryKeyVersionResponse) Descriptor() ([]byte, []int) {
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SetPrimaryKeyVersionResponse) GetVersion() *KeyVersion {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *SetPrimaryKeyVersionResponse) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *SetPrimaryKeyVersionResponse) GetSpread() *Spread {
+	if x != nil {
+		return x.Spread
+	}
+	return nil
+}
+
 type GetKeyVersionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `namespaces/{namespace}/keys/{key}/versions/{version}`.
@@ -734,7 +851,7 @@ type GetKeyVersionRequest struct {
 
 func (x *GetKeyVersionRequest) Reset() {
 	*x = GetKeyVersionRequest{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[11]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +863,7 @@ func (x *GetKeyVersionRequest) String() string {
 func (*GetKeyVersionRequest) ProtoMessage() {}
 
 func (x *GetKeyVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[11]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +876,7 @@ func (x *GetKeyVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetKeyVersionRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{11}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetKeyVersionRequest) GetName() string {
@@ -783,7 +900,7 @@ type ListKeyVersionsRequest struct {
 
 func (x *ListKeyVersionsRequest) Reset() {
 	*x = ListKeyVersionsRequest{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[12]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +912,7 @@ func (x *ListKeyVersionsRequest) String() string {
 func (*ListKeyVersionsRequest) ProtoMessage() {}
 
 func (x *ListKeyVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[12]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +925,7 @@ func (x *ListKeyVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeyVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListKeyVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{12}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListKeyVersionsRequest) GetParent() string {
@@ -844,7 +961,7 @@ type ListKeyVersionsResponse struct {
 
 func (x *ListKeyVersionsResponse) Reset() {
 	*x = ListKeyVersionsResponse{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[13]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +973,7 @@ func (x *ListKeyVersionsResponse) String() string {
 func (*ListKeyVersionsResponse) ProtoMessage() {}
 
 func (x *ListKeyVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[13]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +986,7 @@ func (x *ListKeyVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeyVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListKeyVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{13}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListKeyVersionsResponse) GetKeyVersions() []*KeyVersion {
@@ -898,7 +1015,7 @@ type EnableKeyVersionRequest struct {
 
 func (x *EnableKeyVersionRequest) Reset() {
 	*x = EnableKeyVersionRequest{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[14]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1027,7 @@ func (x *EnableKeyVersionRequest) String() string {
 func (*EnableKeyVersionRequest) ProtoMessage() {}
 
 func (x *EnableKeyVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[14]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1040,7 @@ func (x *EnableKeyVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableKeyVersionRequest.ProtoReflect.Descriptor instead.
 func (*EnableKeyVersionRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{14}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EnableKeyVersionRequest) GetName() string {
@@ -954,7 +1071,7 @@ type EnableKeyVersionResponse struct {
 
 func (x *EnableKeyVersionResponse) Reset() {
 	*x = EnableKeyVersionResponse{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[15]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1083,7 @@ func (x *EnableKeyVersionResponse) String() string {
 func (*EnableKeyVersionResponse) ProtoMessage() {}
 
 func (x *EnableKeyVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[15]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1096,7 @@ func (x *EnableKeyVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableKeyVersionResponse.ProtoReflect.Descriptor instead.
 func (*EnableKeyVersionResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{15}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EnableKeyVersionResponse) GetVersion() *KeyVersion {
@@ -1015,7 +1132,7 @@ type DisableKeyVersionRequest struct {
 
 func (x *DisableKeyVersionRequest) Reset() {
 	*x = DisableKeyVersionRequest{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[16]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1144,7 @@ func (x *DisableKeyVersionRequest) String() string {
 func (*DisableKeyVersionRequest) ProtoMessage() {}
 
 func (x *DisableKeyVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[16]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1157,7 @@ func (x *DisableKeyVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableKeyVersionRequest.ProtoReflect.Descriptor instead.
 func (*DisableKeyVersionRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{16}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DisableKeyVersionRequest) GetName() string {
@@ -1071,7 +1188,7 @@ type DisableKeyVersionResponse struct {
 
 func (x *DisableKeyVersionResponse) Reset() {
 	*x = DisableKeyVersionResponse{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[17]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1200,7 @@ func (x *DisableKeyVersionResponse) String() string {
 func (*DisableKeyVersionResponse) ProtoMessage() {}
 
 func (x *DisableKeyVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[17]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1213,7 @@ func (x *DisableKeyVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableKeyVersionResponse.ProtoReflect.Descriptor instead.
 func (*DisableKeyVersionResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{17}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DisableKeyVersionResponse) GetVersion() *KeyVersion {
@@ -1136,7 +1253,7 @@ type RevokeKeyVersionRequest struct {
 
 func (x *RevokeKeyVersionRequest) Reset() {
 	*x = RevokeKeyVersionRequest{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[18]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1265,7 @@ func (x *RevokeKeyVersionRequest) String() string {
 func (*RevokeKeyVersionRequest) ProtoMessage() {}
 
 func (x *RevokeKeyVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[18]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1278,7 @@ func (x *RevokeKeyVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyVersionRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyVersionRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{18}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevokeKeyVersionRequest) GetName() string {
@@ -1199,7 +1316,7 @@ type RevokeKeyVersionResponse struct {
 
 func (x *RevokeKeyVersionResponse) Reset() {
 	*x = RevokeKeyVersionResponse{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[19]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1328,7 @@ func (x *RevokeKeyVersionResponse) String() string {
 func (*RevokeKeyVersionResponse) ProtoMessage() {}
 
 func (x *RevokeKeyVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[19]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1224,7 +1341,7 @@ func (x *RevokeKeyVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyVersionResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyVersionResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{19}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevokeKeyVersionResponse) GetVersion() *KeyVersion {
@@ -1260,7 +1377,7 @@ type RestrictKeyVersionRequest struct {
 
 func (x *RestrictKeyVersionRequest) Reset() {
 	*x = RestrictKeyVersionRequest{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[20]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1389,7 @@ func (x *RestrictKeyVersionRequest) String() string {
 func (*RestrictKeyVersionRequest) ProtoMessage() {}
 
 func (x *RestrictKeyVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[20]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1402,7 @@ func (x *RestrictKeyVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestrictKeyVersionRequest.ProtoReflect.Descriptor instead.
 func (*RestrictKeyVersionRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{20}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RestrictKeyVersionRequest) GetName() string {
@@ -1316,7 +1433,7 @@ type RestrictKeyVersionResponse struct {
 
 func (x *RestrictKeyVersionResponse) Reset() {
 	*x = RestrictKeyVersionResponse{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[21]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1445,7 @@ func (x *RestrictKeyVersionResponse) String() string {
 func (*RestrictKeyVersionResponse) ProtoMessage() {}
 
 func (x *RestrictKeyVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[21]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1458,7 @@ func (x *RestrictKeyVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestrictKeyVersionResponse.ProtoReflect.Descriptor instead.
 func (*RestrictKeyVersionResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{21}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RestrictKeyVersionResponse) GetVersion() *KeyVersion {
@@ -1385,7 +1502,7 @@ type ScheduleKeyVersionDestructionRequest struct {
 
 func (x *ScheduleKeyVersionDestructionRequest) Reset() {
 	*x = ScheduleKeyVersionDestructionRequest{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[22]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +1514,7 @@ func (x *ScheduleKeyVersionDestructionRequest) String() string {
 func (*ScheduleKeyVersionDestructionRequest) ProtoMessage() {}
 
 func (x *ScheduleKeyVersionDestructionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[22]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,7 +1527,7 @@ func (x *ScheduleKeyVersionDestructionRequest) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use ScheduleKeyVersionDestructionRequest.ProtoReflect.Descriptor instead.
 func (*ScheduleKeyVersionDestructionRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{22}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ScheduleKeyVersionDestructionRequest) GetName() string {
@@ -1455,7 +1572,7 @@ type ScheduleKeyVersionDestructionResponse struct {
 
 func (x *ScheduleKeyVersionDestructionResponse) Reset() {
 	*x = ScheduleKeyVersionDestructionResponse{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[23]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1584,7 @@ func (x *ScheduleKeyVersionDestructionResponse) String() string {
 func (*ScheduleKeyVersionDestructionResponse) ProtoMessage() {}
 
 func (x *ScheduleKeyVersionDestructionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[23]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1597,7 @@ func (x *ScheduleKeyVersionDestructionResponse) ProtoReflect() protoreflect.Mess
 
 // Deprecated: Use ScheduleKeyVersionDestructionResponse.ProtoReflect.Descriptor instead.
 func (*ScheduleKeyVersionDestructionResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{23}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ScheduleKeyVersionDestructionResponse) GetVersion() *KeyVersion {
@@ -1516,7 +1633,7 @@ type RestoreKeyVersionRequest struct {
 
 func (x *RestoreKeyVersionRequest) Reset() {
 	*x = RestoreKeyVersionRequest{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[24]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1645,7 @@ func (x *RestoreKeyVersionRequest) String() string {
 func (*RestoreKeyVersionRequest) ProtoMessage() {}
 
 func (x *RestoreKeyVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[24]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1658,7 @@ func (x *RestoreKeyVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreKeyVersionRequest.ProtoReflect.Descriptor instead.
 func (*RestoreKeyVersionRequest) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{24}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RestoreKeyVersionRequest) GetName() string {
@@ -1572,7 +1689,7 @@ type RestoreKeyVersionResponse struct {
 
 func (x *RestoreKeyVersionResponse) Reset() {
 	*x = RestoreKeyVersionResponse{}
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[25]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1584,7 +1701,7 @@ func (x *RestoreKeyVersionResponse) String() string {
 func (*RestoreKeyVersionResponse) ProtoMessage() {}
 
 func (x *RestoreKeyVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[25]
+	mi := &file_keyholt_kms_v1_key_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1597,7 +1714,7 @@ func (x *RestoreKeyVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreKeyVersionResponse.ProtoReflect.Descriptor instead.
 func (*RestoreKeyVersionResponse) Descriptor() ([]byte, []int) {
-	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{25}
+	return file_keyholt_kms_v1_key_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RestoreKeyVersionResponse) GetVersion() *KeyVersion {
@@ -1671,7 +1788,14 @@ const file_keyholt_kms_v1_key_service_proto_rawDesc = "" +
 	"\n" +
 	"restricted\x18\x03 \x03(\v2\x1a.keyholt.kms.v1.KeyVersionR\n" +
 	"restricted\x12.\n" +
-	"\x06spread\x18\x04 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread\"*\n" +
+	"\x06spread\x18\x04 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread\"I\n" +
+	"\x1bSetPrimaryKeyVersionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xab\x01\n" +
+	"\x1cSetPrimaryKeyVersionResponse\x124\n" +
+	"\aversion\x18\x01 \x01(\v2\x1a.keyholt.kms.v1.KeyVersionR\aversion\x12%\n" +
+	"\x03key\x18\x02 \x01(\v2\x13.keyholt.kms.v1.KeyR\x03key\x12.\n" +
+	"\x06spread\x18\x03 \x01(\v2\x16.keyholt.kms.v1.SpreadR\x06spread\"*\n" +
 	"\x14GetKeyVersionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"l\n" +
 	"\x16ListKeyVersionsRequest\x12\x16\n" +
@@ -1731,7 +1855,7 @@ const file_keyholt_kms_v1_key_service_proto_rawDesc = "" +
 	"\x18TOKEN_SWITCH_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TOKEN_SWITCH_DONE\x10\x01\x12\x1c\n" +
 	"\x18TOKEN_SWITCH_UNSUPPORTED\x10\x02\x12\x17\n" +
-	"\x13TOKEN_SWITCH_FAILED\x10\x032\xcf\v\n" +
+	"\x13TOKEN_SWITCH_FAILED\x10\x032\xc2\f\n" +
 	"\n" +
 	"KeyService\x12T\n" +
 	"\x0fCreateNamespace\x12&.keyholt.kms.v1.CreateNamespaceRequest\x1a\x19.keyholt.kms.v1.Namespace\x12N\n" +
@@ -1741,7 +1865,8 @@ const file_keyholt_kms_v1_key_service_proto_rawDesc = "" +
 	"\x06GetKey\x12\x1d.keyholt.kms.v1.GetKeyRequest\x1a\x13.keyholt.kms.v1.Key\x12M\n" +
 	"\bListKeys\x12\x1f.keyholt.kms.v1.ListKeysRequest\x1a .keyholt.kms.v1.ListKeysResponse\x12B\n" +
 	"\tUpdateKey\x12 .keyholt.kms.v1.UpdateKeyRequest\x1a\x13.keyholt.kms.v1.Key\x12P\n" +
-	"\tRotateKey\x12 .keyholt.kms.v1.RotateKeyRequest\x1a!.keyholt.kms.v1.RotateKeyResponse\x12Q\n" +
+	"\tRotateKey\x12 .keyholt.kms.v1.RotateKeyRequest\x1a!.keyholt.kms.v1.RotateKeyResponse\x12q\n" +
+	"\x14SetPrimaryKeyVersion\x12+.keyholt.kms.v1.SetPrimaryKeyVersionRequest\x1a,.keyholt.kms.v1.SetPrimaryKeyVersionResponse\x12Q\n" +
 	"\rGetKeyVersion\x12$.keyholt.kms.v1.GetKeyVersionRequest\x1a\x1a.keyholt.kms.v1.KeyVersion\x12b\n" +
 	"\x0fListKeyVersions\x12&.keyholt.kms.v1.ListKeyVersionsRequest\x1a'.keyholt.kms.v1.ListKeyVersionsResponse\x12e\n" +
 	"\x10EnableKeyVersion\x12'.keyholt.kms.v1.EnableKeyVersionRequest\x1a(.keyholt.kms.v1.EnableKeyVersionResponse\x12h\n" +
@@ -1764,7 +1889,7 @@ func file_keyholt_kms_v1_key_service_proto_rawDescGZIP() []byte {
 }
 
 var file_keyholt_kms_v1_key_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyholt_kms_v1_key_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_keyholt_kms_v1_key_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_keyholt_kms_v1_key_service_proto_goTypes = []any{
 	(TokenSwitch)(0),                              // 0: keyholt.kms.v1.TokenSwitch
 	(*CreateNamespaceRequest)(nil),                // 1: keyholt.kms.v1.CreateNamespaceRequest
@@ -1778,95 +1903,102 @@ var file_keyholt_kms_v1_key_service_proto_goTypes = []any{
 	(*UpdateKeyRequest)(nil),                      // 9: keyholt.kms.v1.UpdateKeyRequest
 	(*RotateKeyRequest)(nil),                      // 10: keyholt.kms.v1.RotateKeyRequest
 	(*RotateKeyResponse)(nil),                     // 11: keyholt.kms.v1.RotateKeyResponse
-	(*GetKeyVersionRequest)(nil),                  // 12: keyholt.kms.v1.GetKeyVersionRequest
-	(*ListKeyVersionsRequest)(nil),                // 13: keyholt.kms.v1.ListKeyVersionsRequest
-	(*ListKeyVersionsResponse)(nil),               // 14: keyholt.kms.v1.ListKeyVersionsResponse
-	(*EnableKeyVersionRequest)(nil),               // 15: keyholt.kms.v1.EnableKeyVersionRequest
-	(*EnableKeyVersionResponse)(nil),              // 16: keyholt.kms.v1.EnableKeyVersionResponse
-	(*DisableKeyVersionRequest)(nil),              // 17: keyholt.kms.v1.DisableKeyVersionRequest
-	(*DisableKeyVersionResponse)(nil),             // 18: keyholt.kms.v1.DisableKeyVersionResponse
-	(*RevokeKeyVersionRequest)(nil),               // 19: keyholt.kms.v1.RevokeKeyVersionRequest
-	(*RevokeKeyVersionResponse)(nil),              // 20: keyholt.kms.v1.RevokeKeyVersionResponse
-	(*RestrictKeyVersionRequest)(nil),             // 21: keyholt.kms.v1.RestrictKeyVersionRequest
-	(*RestrictKeyVersionResponse)(nil),            // 22: keyholt.kms.v1.RestrictKeyVersionResponse
-	(*ScheduleKeyVersionDestructionRequest)(nil),  // 23: keyholt.kms.v1.ScheduleKeyVersionDestructionRequest
-	(*ScheduleKeyVersionDestructionResponse)(nil), // 24: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse
-	(*RestoreKeyVersionRequest)(nil),              // 25: keyholt.kms.v1.RestoreKeyVersionRequest
-	(*RestoreKeyVersionResponse)(nil),             // 26: keyholt.kms.v1.RestoreKeyVersionResponse
-	(*Namespace)(nil),                             // 27: keyholt.kms.v1.Namespace
-	(*Key)(nil),                                   // 28: keyholt.kms.v1.Key
-	(*fieldmaskpb.FieldMask)(nil),                 // 29: google.protobuf.FieldMask
-	(*KeyVersion)(nil),                            // 30: keyholt.kms.v1.KeyVersion
-	(*Spread)(nil),                                // 31: keyholt.kms.v1.Spread
-	(*durationpb.Duration)(nil),                   // 32: google.protobuf.Duration
+	(*SetPrimaryKeyVersionRequest)(nil),           // 12: keyholt.kms.v1.SetPrimaryKeyVersionRequest
+	(*SetPrimaryKeyVersionResponse)(nil),          // 13: keyholt.kms.v1.SetPrimaryKeyVersionResponse
+	(*GetKeyVersionRequest)(nil),                  // 14: keyholt.kms.v1.GetKeyVersionRequest
+	(*ListKeyVersionsRequest)(nil),                // 15: keyholt.kms.v1.ListKeyVersionsRequest
+	(*ListKeyVersionsResponse)(nil),               // 16: keyholt.kms.v1.ListKeyVersionsResponse
+	(*EnableKeyVersionRequest)(nil),               // 17: keyholt.kms.v1.EnableKeyVersionRequest
+	(*EnableKeyVersionResponse)(nil),              // 18: keyholt.kms.v1.EnableKeyVersionResponse
+	(*DisableKeyVersionRequest)(nil),              // 19: keyholt.kms.v1.DisableKeyVersionRequest
+	(*DisableKeyVersionResponse)(nil),             // 20: keyholt.kms.v1.DisableKeyVersionResponse
+	(*RevokeKeyVersionRequest)(nil),               // 21: keyholt.kms.v1.RevokeKeyVersionRequest
+	(*RevokeKeyVersionResponse)(nil),              // 22: keyholt.kms.v1.RevokeKeyVersionResponse
+	(*RestrictKeyVersionRequest)(nil),             // 23: keyholt.kms.v1.RestrictKeyVersionRequest
+	(*RestrictKeyVersionResponse)(nil),            // 24: keyholt.kms.v1.RestrictKeyVersionResponse
+	(*ScheduleKeyVersionDestructionRequest)(nil),  // 25: keyholt.kms.v1.ScheduleKeyVersionDestructionRequest
+	(*ScheduleKeyVersionDestructionResponse)(nil), // 26: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse
+	(*RestoreKeyVersionRequest)(nil),              // 27: keyholt.kms.v1.RestoreKeyVersionRequest
+	(*RestoreKeyVersionResponse)(nil),             // 28: keyholt.kms.v1.RestoreKeyVersionResponse
+	(*Namespace)(nil),                             // 29: keyholt.kms.v1.Namespace
+	(*Key)(nil),                                   // 30: keyholt.kms.v1.Key
+	(*fieldmaskpb.FieldMask)(nil),                 // 31: google.protobuf.FieldMask
+	(*KeyVersion)(nil),                            // 32: keyholt.kms.v1.KeyVersion
+	(*Spread)(nil),                                // 33: keyholt.kms.v1.Spread
+	(*durationpb.Duration)(nil),                   // 34: google.protobuf.Duration
 }
 var file_keyholt_kms_v1_key_service_proto_depIdxs = []int32{
-	27, // 0: keyholt.kms.v1.ListNamespacesResponse.namespaces:type_name -> keyholt.kms.v1.Namespace
-	28, // 1: keyholt.kms.v1.CreateKeyRequest.key:type_name -> keyholt.kms.v1.Key
-	28, // 2: keyholt.kms.v1.ListKeysResponse.keys:type_name -> keyholt.kms.v1.Key
-	28, // 3: keyholt.kms.v1.UpdateKeyRequest.key:type_name -> keyholt.kms.v1.Key
-	29, // 4: keyholt.kms.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	30, // 5: keyholt.kms.v1.RotateKeyResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	28, // 6: keyholt.kms.v1.RotateKeyResponse.key:type_name -> keyholt.kms.v1.Key
-	30, // 7: keyholt.kms.v1.RotateKeyResponse.restricted:type_name -> keyholt.kms.v1.KeyVersion
-	31, // 8: keyholt.kms.v1.RotateKeyResponse.spread:type_name -> keyholt.kms.v1.Spread
-	30, // 9: keyholt.kms.v1.ListKeyVersionsResponse.key_versions:type_name -> keyholt.kms.v1.KeyVersion
-	30, // 10: keyholt.kms.v1.EnableKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	0,  // 11: keyholt.kms.v1.EnableKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
-	31, // 12: keyholt.kms.v1.EnableKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
-	30, // 13: keyholt.kms.v1.DisableKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	0,  // 14: keyholt.kms.v1.DisableKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
-	31, // 15: keyholt.kms.v1.DisableKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
-	30, // 16: keyholt.kms.v1.RevokeKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	0,  // 17: keyholt.kms.v1.RevokeKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
-	31, // 18: keyholt.kms.v1.RevokeKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
-	30, // 19: keyholt.kms.v1.RestrictKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	0,  // 20: keyholt.kms.v1.RestrictKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
-	31, // 21: keyholt.kms.v1.RestrictKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
-	32, // 22: keyholt.kms.v1.ScheduleKeyVersionDestructionRequest.window:type_name -> google.protobuf.Duration
-	30, // 23: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	0,  // 24: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
-	31, // 25: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse.spread:type_name -> keyholt.kms.v1.Spread
-	30, // 26: keyholt.kms.v1.RestoreKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
-	0,  // 27: keyholt.kms.v1.RestoreKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
-	31, // 28: keyholt.kms.v1.RestoreKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
-	1,  // 29: keyholt.kms.v1.KeyService.CreateNamespace:input_type -> keyholt.kms.v1.CreateNamespaceRequest
-	2,  // 30: keyholt.kms.v1.KeyService.GetNamespace:input_type -> keyholt.kms.v1.GetNamespaceRequest
-	3,  // 31: keyholt.kms.v1.KeyService.ListNamespaces:input_type -> keyholt.kms.v1.ListNamespacesRequest
-	5,  // 32: keyholt.kms.v1.KeyService.CreateKey:input_type -> keyholt.kms.v1.CreateKeyRequest
-	6,  // 33: keyholt.kms.v1.KeyService.GetKey:input_type -> keyholt.kms.v1.GetKeyRequest
-	7,  // 34: keyholt.kms.v1.KeyService.ListKeys:input_type -> keyholt.kms.v1.ListKeysRequest
-	9,  // 35: keyholt.kms.v1.KeyService.UpdateKey:input_type -> keyholt.kms.v1.UpdateKeyRequest
-	10, // 36: keyholt.kms.v1.KeyService.RotateKey:input_type -> keyholt.kms.v1.RotateKeyRequest
-	12, // 37: keyholt.kms.v1.KeyService.GetKeyVersion:input_type -> keyholt.kms.v1.GetKeyVersionRequest
-	13, // 38: keyholt.kms.v1.KeyService.ListKeyVersions:input_type -> keyholt.kms.v1.ListKeyVersionsRequest
-	15, // 39: keyholt.kms.v1.KeyService.EnableKeyVersion:input_type -> keyholt.kms.v1.EnableKeyVersionRequest
-	17, // 40: keyholt.kms.v1.KeyService.DisableKeyVersion:input_type -> keyholt.kms.v1.DisableKeyVersionRequest
-	21, // 41: keyholt.kms.v1.KeyService.RestrictKeyVersion:input_type -> keyholt.kms.v1.RestrictKeyVersionRequest
-	19, // 42: keyholt.kms.v1.KeyService.RevokeKeyVersion:input_type -> keyholt.kms.v1.RevokeKeyVersionRequest
-	23, // 43: keyholt.kms.v1.KeyService.ScheduleKeyVersionDestruction:input_type -> keyholt.kms.v1.ScheduleKeyVersionDestructionRequest
-	25, // 44: keyholt.kms.v1.KeyService.RestoreKeyVersion:input_type -> keyholt.kms.v1.RestoreKeyVersionRequest
-	27, // 45: keyholt.kms.v1.KeyService.CreateNamespace:output_type -> keyholt.kms.v1.Namespace
-	27, // 46: keyholt.kms.v1.KeyService.GetNamespace:output_type -> keyholt.kms.v1.Namespace
-	4,  // 47: keyholt.kms.v1.KeyService.ListNamespaces:output_type -> keyholt.kms.v1.ListNamespacesResponse
-	28, // 48: keyholt.kms.v1.KeyService.CreateKey:output_type -> keyholt.kms.v1.Key
-	28, // 49: keyholt.kms.v1.KeyService.GetKey:output_type -> keyholt.kms.v1.Key
-	8,  // 50: keyholt.kms.v1.KeyService.ListKeys:output_type -> keyholt.kms.v1.ListKeysResponse
-	28, // 51: keyholt.kms.v1.KeyService.UpdateKey:output_type -> keyholt.kms.v1.Key
-	11, // 52: keyholt.kms.v1.KeyService.RotateKey:output_type -> keyholt.kms.v1.RotateKeyResponse
-	30, // 53: keyholt.kms.v1.KeyService.GetKeyVersion:output_type -> keyholt.kms.v1.KeyVersion
-	14, // 54: keyholt.kms.v1.KeyService.ListKeyVersions:output_type -> keyholt.kms.v1.ListKeyVersionsResponse
-	16, // 55: keyholt.kms.v1.KeyService.EnableKeyVersion:output_type -> keyholt.kms.v1.EnableKeyVersionResponse
-	18, // 56: keyholt.kms.v1.KeyService.DisableKeyVersion:output_type -> keyholt.kms.v1.DisableKeyVersionResponse
-	22, // 57: keyholt.kms.v1.KeyService.RestrictKeyVersion:output_type -> keyholt.kms.v1.RestrictKeyVersionResponse
-	20, // 58: keyholt.kms.v1.KeyService.RevokeKeyVersion:output_type -> keyholt.kms.v1.RevokeKeyVersionResponse
-	24, // 59: keyholt.kms.v1.KeyService.ScheduleKeyVersionDestruction:output_type -> keyholt.kms.v1.ScheduleKeyVersionDestructionResponse
-	26, // 60: keyholt.kms.v1.KeyService.RestoreKeyVersion:output_type -> keyholt.kms.v1.RestoreKeyVersionResponse
-	45, // [45:61] is the sub-list for method output_type
-	29, // [29:45] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	29, // 0: keyholt.kms.v1.ListNamespacesResponse.namespaces:type_name -> keyholt.kms.v1.Namespace
+	30, // 1: keyholt.kms.v1.CreateKeyRequest.key:type_name -> keyholt.kms.v1.Key
+	30, // 2: keyholt.kms.v1.ListKeysResponse.keys:type_name -> keyholt.kms.v1.Key
+	30, // 3: keyholt.kms.v1.UpdateKeyRequest.key:type_name -> keyholt.kms.v1.Key
+	31, // 4: keyholt.kms.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	32, // 5: keyholt.kms.v1.RotateKeyResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	30, // 6: keyholt.kms.v1.RotateKeyResponse.key:type_name -> keyholt.kms.v1.Key
+	32, // 7: keyholt.kms.v1.RotateKeyResponse.restricted:type_name -> keyholt.kms.v1.KeyVersion
+	33, // 8: keyholt.kms.v1.RotateKeyResponse.spread:type_name -> keyholt.kms.v1.Spread
+	32, // 9: keyholt.kms.v1.SetPrimaryKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	30, // 10: keyholt.kms.v1.SetPrimaryKeyVersionResponse.key:type_name -> keyholt.kms.v1.Key
+	33, // 11: keyholt.kms.v1.SetPrimaryKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	32, // 12: keyholt.kms.v1.ListKeyVersionsResponse.key_versions:type_name -> keyholt.kms.v1.KeyVersion
+	32, // 13: keyholt.kms.v1.EnableKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 14: keyholt.kms.v1.EnableKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	33, // 15: keyholt.kms.v1.EnableKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	32, // 16: keyholt.kms.v1.DisableKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 17: keyholt.kms.v1.DisableKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	33, // 18: keyholt.kms.v1.DisableKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	32, // 19: keyholt.kms.v1.RevokeKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 20: keyholt.kms.v1.RevokeKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	33, // 21: keyholt.kms.v1.RevokeKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	32, // 22: keyholt.kms.v1.RestrictKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 23: keyholt.kms.v1.RestrictKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	33, // 24: keyholt.kms.v1.RestrictKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	34, // 25: keyholt.kms.v1.ScheduleKeyVersionDestructionRequest.window:type_name -> google.protobuf.Duration
+	32, // 26: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 27: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	33, // 28: keyholt.kms.v1.ScheduleKeyVersionDestructionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	32, // 29: keyholt.kms.v1.RestoreKeyVersionResponse.version:type_name -> keyholt.kms.v1.KeyVersion
+	0,  // 30: keyholt.kms.v1.RestoreKeyVersionResponse.token_switch:type_name -> keyholt.kms.v1.TokenSwitch
+	33, // 31: keyholt.kms.v1.RestoreKeyVersionResponse.spread:type_name -> keyholt.kms.v1.Spread
+	1,  // 32: keyholt.kms.v1.KeyService.CreateNamespace:input_type -> keyholt.kms.v1.CreateNamespaceRequest
+	2,  // 33: keyholt.kms.v1.KeyService.GetNamespace:input_type -> keyholt.kms.v1.GetNamespaceRequest
+	3,  // 34: keyholt.kms.v1.KeyService.ListNamespaces:input_type -> keyholt.kms.v1.ListNamespacesRequest
+	5,  // 35: keyholt.kms.v1.KeyService.CreateKey:input_type -> keyholt.kms.v1.CreateKeyRequest
+	6,  // 36: keyholt.kms.v1.KeyService.GetKey:input_type -> keyholt.kms.v1.GetKeyRequest
+	7,  // 37: keyholt.kms.v1.KeyService.ListKeys:input_type -> keyholt.kms.v1.ListKeysRequest
+	9,  // 38: keyholt.kms.v1.KeyService.UpdateKey:input_type -> keyholt.kms.v1.UpdateKeyRequest
+	10, // 39: keyholt.kms.v1.KeyService.RotateKey:input_type -> keyholt.kms.v1.RotateKeyRequest
+	12, // 40: keyholt.kms.v1.KeyService.SetPrimaryKeyVersion:input_type -> keyholt.kms.v1.SetPrimaryKeyVersionRequest
+	14, // 41: keyholt.kms.v1.KeyService.GetKeyVersion:input_type -> keyholt.kms.v1.GetKeyVersionRequest
+	15, // 42: keyholt.kms.v1.KeyService.ListKeyVersions:input_type -> keyholt.kms.v1.ListKeyVersionsRequest
+	17, // 43: keyholt.kms.v1.KeyService.EnableKeyVersion:input_type -> keyholt.kms.v1.EnableKeyVersionRequest
+	19, // 44: keyholt.kms.v1.KeyService.DisableKeyVersion:input_type -> keyholt.kms.v1.DisableKeyVersionRequest
+	23, // 45: keyholt.kms.v1.KeyService.RestrictKeyVersion:input_type -> keyholt.kms.v1.RestrictKeyVersionRequest
+	21, // 46: keyholt.kms.v1.KeyService.RevokeKeyVersion:input_type -> keyholt.kms.v1.RevokeKeyVersionRequest
+	25, // 47: keyholt.kms.v1.KeyService.ScheduleKeyVersionDestruction:input_type -> keyholt.kms.v1.ScheduleKeyVersionDestructionRequest
+	27, // 48: keyholt.kms.v1.KeyService.RestoreKeyVersion:input_type -> keyholt.kms.v1.RestoreKeyVersionRequest
+	29, // 49: keyholt.kms.v1.KeyService.CreateNamespace:output_type -> keyholt.kms.v1.Namespace
+	29, // 50: keyholt.kms.v1.KeyService.GetNamespace:output_type -> keyholt.kms.v1.Namespace
+	4,  // 51: keyholt.kms.v1.KeyService.ListNamespaces:output_type -> keyholt.kms.v1.ListNamespacesResponse
+	30, // 52: keyholt.kms.v1.KeyService.CreateKey:output_type -> keyholt.kms.v1.Key
+	30, // 53: keyholt.kms.v1.KeyService.GetKey:output_type -> keyholt.kms.v1.Key
+	8,  // 54: keyholt.kms.v1.KeyService.ListKeys:output_type -> keyholt.kms.v1.ListKeysResponse
+	30, // 55: keyholt.kms.v1.KeyService.UpdateKey:output_type -> keyholt.kms.v1.Key
+	11, // 56: keyholt.kms.v1.KeyService.RotateKey:output_type -> keyholt.kms.v1.RotateKeyResponse
+	13, // 57: keyholt.kms.v1.KeyService.SetPrimaryKeyVersion:output_type -> keyholt.kms.v1.SetPrimaryKeyVersionResponse
+	32, // 58: keyholt.kms.v1.KeyService.GetKeyVersion:output_type -> keyholt.kms.v1.KeyVersion
+	16, // 59: keyholt.kms.v1.KeyService.ListKeyVersions:output_type -> keyholt.kms.v1.ListKeyVersionsResponse
+	18, // 60: keyholt.kms.v1.KeyService.EnableKeyVersion:output_type -> keyholt.kms.v1.EnableKeyVersionResponse
+	20, // 61: keyholt.kms.v1.KeyService.DisableKeyVersion:output_type -> keyholt.kms.v1.DisableKeyVersionResponse
+	24, // 62: keyholt.kms.v1.KeyService.RestrictKeyVersion:output_type -> keyholt.kms.v1.RestrictKeyVersionResponse
+	22, // 63: keyholt.kms.v1.KeyService.RevokeKeyVersion:output_type -> keyholt.kms.v1.RevokeKeyVersionResponse
+	26, // 64: keyholt.kms.v1.KeyService.ScheduleKeyVersionDestruction:output_type -> keyholt.kms.v1.ScheduleKeyVersionDestructionResponse
+	28, // 65: keyholt.kms.v1.KeyService.RestoreKeyVersion:output_type -> keyholt.kms.v1.RestoreKeyVersionResponse
+	49, // [49:66] is the sub-list for method output_type
+	32, // [32:49] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_keyholt_kms_v1_key_service_proto_init() }
@@ -1881,7 +2013,7 @@ func file_keyholt_kms_v1_key_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyholt_kms_v1_key_service_proto_rawDesc), len(file_keyholt_kms_v1_key_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

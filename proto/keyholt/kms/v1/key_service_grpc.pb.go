@@ -27,6 +27,7 @@ const (
 	KeyService_ListKeys_FullMethodName                      = "/keyholt.kms.v1.KeyService/ListKeys"
 	KeyService_UpdateKey_FullMethodName                     = "/keyholt.kms.v1.KeyService/UpdateKey"
 	KeyService_RotateKey_FullMethodName                     = "/keyholt.kms.v1.KeyService/RotateKey"
+	KeyService_SetPrimaryKeyVersion_FullMethodName          = "/keyholt.kms.v1.KeyService/SetPrimaryKeyVersion"
 	KeyService_GetKeyVersion_FullMethodName                 = "/keyholt.kms.v1.KeyService/GetKeyVersion"
 	KeyService_ListKeyVersions_FullMethodName               = "/keyholt.kms.v1.KeyService/ListKeyVersions"
 	KeyService_EnableKeyVersion_FullMethodName              = "/keyholt.kms.v1.KeyService/EnableKeyVersion"
@@ -65,6 +66,11 @@ type KeyServiceClient interface {
 	// new ciphertexts use it. Older versions keep their state, so what they protect still
 	// opens, unless restrict_previous is set.
 	RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error)
+	// Makes a version that exists the primary one of its key: one that was imported beside
+	// it, or an older one. When the call has returned, all new ciphertexts use it. The states
+	// of the versions stay as they are. A version that makes nothing new is refused, and so is
+	// one that is older than the key's rotation period. Idempotent.
+	SetPrimaryKeyVersion(ctx context.Context, in *SetPrimaryKeyVersionRequest, opts ...grpc.CallOption) (*SetPrimaryKeyVersionResponse, error)
 	// Returns a key version.
 	GetKeyVersion(ctx context.Context, in *GetKeyVersionRequest, opts ...grpc.CallOption) (*KeyVersion, error)
 	// Lists the versions of a key by number.
@@ -179,6 +185,16 @@ func (c *keyServiceClient) RotateKey(ctx context.Context, in *RotateKeyRequest, 
 	return out, nil
 }
 
+func (c *keyServiceClient) SetPrimaryKeyVersion(ctx context.Context, in *SetPrimaryKeyVersionRequest, opts ...grpc.CallOption) (*SetPrimaryKeyVersionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPrimaryKeyVersionResponse)
+	err := c.cc.Invoke(ctx, KeyService_SetPrimaryKeyVersion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *keyServiceClient) GetKeyVersion(ctx context.Context, in *GetKeyVersionRequest, opts ...grpc.CallOption) (*KeyVersion, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(KeyVersion)
@@ -287,6 +303,11 @@ type KeyServiceServer interface {
 	// new ciphertexts use it. Older versions keep their state, so what they protect still
 	// opens, unless restrict_previous is set.
 	RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error)
+	// Makes a version that exists the primary one of its key: one that was imported beside
+	// it, or an older one. When the call has returned, all new ciphertexts use it. The states
+	// of the versions stay as they are. A version that makes nothing new is refused, and so is
+	// one that is older than the key's rotation period. Idempotent.
+	SetPrimaryKeyVersion(context.Context, *SetPrimaryKeyVersionRequest) (*SetPrimaryKeyVersionResponse, error)
 	// Returns a key version.
 	GetKeyVersion(context.Context, *GetKeyVersionRequest) (*KeyVersion, error)
 	// Lists the versions of a key by number.
@@ -344,6 +365,9 @@ func (UnimplementedKeyServiceServer) UpdateKey(context.Context, *UpdateKeyReques
 }
 func (UnimplementedKeyServiceServer) RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateKey not implemented")
+}
+func (UnimplementedKeyServiceServer) SetPrimaryKeyVersion(context.Context, *SetPrimaryKeyVersionRequest) (*SetPrimaryKeyVersionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPrimaryKeyVersion not implemented")
 }
 func (UnimplementedKeyServiceServer) GetKeyVersion(context.Context, *GetKeyVersionRequest) (*KeyVersion, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetKeyVersion not implemented")
@@ -534,6 +558,24 @@ func _KeyService_RotateKey_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KeyService_SetPrimaryKeyVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPrimaryKeyVersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).SetPrimaryKeyVersion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_SetPrimaryKeyVersion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).SetPrimaryKeyVersion(ctx, req.(*SetPrimaryKeyVersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _KeyService_GetKeyVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetKeyVersionRequest)
 	if err := dec(in); err != nil {
@@ -716,6 +758,10 @@ var KeyService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateKey",
 			Handler:    _KeyService_RotateKey_Handler,
+		},
+		{
+			MethodName: "SetPrimaryKeyVersion",
+			Handler:    _KeyService_SetPrimaryKeyVersion_Handler,
 		},
 		{
 			MethodName: "GetKeyVersion",
