@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -135,12 +137,60 @@ func TestRewrapFailures(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, stderr)
 		}
 	}
-	w.failsWith(strings.Repeat("A", 200_000), exitFailure, words("rewrap --out "+w.file("out")), "longer than any ciphertext")
 	w.failsWith("nonsense\n", exitFailure, words("rewrap --count"), "1 ciphertexts cannot be read")
 	got := w.okWith(gone[0]+"\n", words("rewrap --count --key orders")...)
 	if !strings.Contains(got, "unknown in this namespace") || !strings.Contains(got, w.uidOf(gone[0]).String()) {
 		t.Errorf("counted as\n%s", got)
 	}
+}
+
+// A line longer than any ciphertext comes out as it went in, is told and counted once, and
+// the lines around it are rewrapped, also when a run goes on from the middle of it.
+func TestRewrapLongLines(t *testing.T) {
+	w := newWorld(t)
+	w.ok(words("key create orders")...)
+	good := w.blobs("orders", 2)
+	w.ok(words("rotate orders")...)
+	long := strings.Repeat("A", 3*chunkBytes+5)
+	in := strings.Join([]string{good[0], long, good[1], strings.Repeat("B", maxBlobLine)}, "\n") // no end of the last line
+	want := "2 rewrapped, 0 under the primary version before, 2 failed"
+	check := func(out string, stderr string, code int) {
+		t.Helper()
+		lines := strings.Split(out, "\n")
+		if len(lines) != 4 || lines[0] == good[0] || lines[1] != long || lines[2] == good[1] || len(lines[3]) != maxBlobLine {
+			t.Fatalf("%d lines, %d bytes for %d", len(lines), len(out), len(in))
+		}
+		if code != exitFailure || strings.Count(stderr, "line 2: it is longer than any ciphertext") != 1 ||
+			strings.Count(stderr, "line 4: it is longer") != 1 || !strings.Contains(stderr, want) {
+			t.Fatalf("exit code %d, %s", code, stderr)
+		}
+	}
+	stdout, stderr, code := w.exit(in, "rewrap")
+	check(stdout, stderr, code)
+	_, stderr, code = w.exit(in, "rewrap", "--count")
+	if code != exitFailure || !strings.Contains(stderr, "2 ciphertexts cannot be read") {
+		t.Errorf("counted with exit code %d, %s", code, stderr)
+	}
+
+	// A run that was interrupted after the first chunk, which ends in the middle of line 2.
+	path, out := w.write("in", in), w.file("out")
+	input := &lineReader{r: bufio.NewReaderSize(strings.NewReader(in), maxBlobLine), sum: sha256.New()}
+	first, err := input.chunk()
+	w.must(err)
+	if !first.mark.InLine || first.mark.Lines != 2 {
+		t.Fatalf("the first chunk ends at %+v", first.mark)
+	}
+	first.mark.OutputBytes = first.mark.InputBytes
+	state, err := json.Marshal(first.mark)
+	w.must(err)
+	w.must(os.WriteFile(out+".partial", []byte(stdout[:first.mark.OutputBytes]), 0o600))
+	w.must(os.WriteFile(out+".partial-state", state, 0o600))
+	_, stderr, code = w.exit("", "rewrap", "--in", path, "--out", out)
+	want = "1 rewrapped, 0 under the primary version before, 2 failed" // one of them told by the first run
+	if strings.Contains(stderr, "line 2:") || !strings.Contains(stderr, "going on after line 2") {
+		t.Errorf("going on, it says:\n%s", stderr)
+	}
+	check(w.read("out"), "line 2: it is longer than any ciphertext"+stderr, code)
 }
 
 // tree makes a directory of encrypted files and others; it returns the plaintexts.
