@@ -283,7 +283,7 @@ func TestHeadersInPlace(t *testing.T) {
 	path := w.file("tree/sub/deep/c")
 	examine := func() *encryptedFile {
 		t.Helper()
-		f, err := (&rewrapper{flags: &rewrapFlags{}}).examine(target{path, true})
+		f, err := (&rewrapper{flags: &rewrapFlags{}}).examine(&target{path: path, asked: true})
 		w.must(err)
 		return f
 	}
@@ -334,6 +334,57 @@ func TestHeadersInPlace(t *testing.T) {
 	if err := replaceStart(path, old.old, done.old, 0); err == nil || !strings.Contains(err.Error(), "changed by somebody") {
 		t.Errorf("a file that has changed: %v", err)
 	}
+	w.wantTree(plain)
+}
+
+// A file with several names is rewrapped once, and stays one file; a file that is given
+// twice is rewrapped once too.
+func TestRewrapHardLinks(t *testing.T) {
+	w := newWorld(t)
+	w.ok(words("key create orders")...)
+	plain := w.tree()
+	link := func(old, name string) {
+		t.Helper()
+		w.must(os.Link(w.file("tree/"+old), w.file(name)))
+		if rest, ok := strings.CutPrefix(name, "tree/"); ok {
+			plain[rest] = plain[old]
+		}
+	}
+	same := func(one, other string) bool {
+		t.Helper()
+		a, err := os.Stat(w.file(one))
+		w.must(err)
+		b, err := os.Stat(w.file(other))
+		w.must(err)
+		return os.SameFile(a, b)
+	}
+	link("a", "tree/a2")
+	link("a", "tree/sub/a3")
+	link("sub/remote", "tree/remote2")
+	link("sub/b", "elsewhere")
+	w.ok(words("rotate orders")...)
+	if counted := w.result("rewrap", "--count", w.file("tree")); counted.under("orders/versions/1") != 4 {
+		t.Errorf("counted %+v", counted)
+	}
+	record := w.result("rewrap", "--context", "host=web1", w.file("tree"), w.file("tree/sub"), w.file("tree/a"))
+	if record.Rewrapped != 4 || record.under("orders/versions/2") != 4 || record.Older != 0 || record.Failed != 0 {
+		t.Errorf("rewrapped %+v", record)
+	}
+	if !same("tree/a", "tree/a2") || !same("tree/a", "tree/sub/a3") || !same("tree/sub/remote", "tree/remote2") || !same("elsewhere", "tree/sub/b") {
+		t.Error("names of one file have become names of several")
+	}
+	w.ok(words("revoke orders/1 --reason over --accept-data-loss -y")...)
+	w.wantTree(plain)
+	w.ok("decrypt", "orders", "--context", "host=web1", "--in", w.file("elsewhere"), "--out", w.file("back"), "--force")
+
+	// A ciphertext that is replaced as a whole is a copy, which names elsewhere do not get.
+	link("sub/remote", "far")
+	w.must(os.Remove(w.file("tree/remote2")))
+	w.ok(words("rotate orders")...)
+	w.rewrapFails([]string{"--context", "host=web1", w.file("tree/sub/remote")},
+		"it has 1 more names (hard links) elsewhere", "1 names (hard links) outside of the paths")
+	w.ok("rewrap", "--context", "host=web1", w.file("far"))
+	delete(plain, "remote2")
 	w.wantTree(plain)
 }
 
