@@ -65,7 +65,7 @@ func (s *Service) ScheduleKeyVersionDestruction(ctx context.Context, p Principal
 
 // RestoreKeyVersion takes the destruction of a version back that has not begun yet. The
 // version is then REVOKED if it was before, else DISABLED. Errors: ErrVersionNotFound,
-// ErrTransition, ErrVersionDestroyed (its object is gone).
+// ErrTransition, ErrVersionDestroyed (its object is gone, or its destruction has begun).
 func (s *Service) RestoreKeyVersion(ctx context.Context, p Principal, name VersionName, reason string) (*StateChange, error) {
 	return s.changeState(ctx, &stateCall{
 		principal: p, action: ActionRestoreVersion, name: name, reason: reason,
@@ -236,9 +236,9 @@ func (s *Service) stateChange(now *Snapshot, c *stateCall) (*Change, error) {
 	if c.action == ActionRestoreVersion {
 		to = entry.restoreTo()
 	}
-	if c.action == ActionRestoreVersion && entry.destroying() {
-		return nil, errorf(ErrVersionDestroyed, "%s cannot be restored: its destruction has begun", c.name).
-			with("key_version", c.name.String())
+	if c.action == ActionRestoreVersion && (entry.destroying() || entry.State == StateDestroyed) {
+		return nil, errorf(ErrVersionDestroyed, "%s is %s and cannot be restored: %s", c.name, entry.State, entry.wayOut(c.action)).
+			with("key_version", c.name.String()).with("state", entry.State.String())
 	}
 	if entry.State == to && !c.repair {
 		return nil, s.checkSchedule(now, entry, c)
@@ -296,8 +296,32 @@ func (c *stateCall) refusal(entry *versionEntry) error {
 		ActionEnableVersion: "enabled", ActionDisableVersion: "disabled", ActionRestrictVersion: "restricted",
 		ActionRevokeVersion: "revoked", ActionScheduleVersion: "scheduled for destruction", ActionRestoreVersion: "restored",
 	}[c.action]
-	return errorf(ErrTransition, "%s is %s and cannot be %s", c.name, entry.State, doing).
+	why := ""
+	if way := entry.wayOut(c.action); way != "" {
+		why = ": " + way
+	}
+	return errorf(ErrTransition, "%s is %s and cannot be %s%s", c.name, entry.State, doing, why).
 		with("key_version", c.name.String()).with("state", entry.State.String())
+}
+
+// wayOut says what leads to what an action wanted that the version's state does not allow,
+// or why nothing does; empty if there is nothing to add to the state.
+func (v *versionEntry) wayOut(a Action) string {
+	switch {
+	case v.State == StateDestroyed:
+		return "its object was destroyed at " + timeText(v.DestroyTime) + ", which is final"
+	case v.destroying():
+		return "its destruction has begun, which is final"
+	case v.State == StateDestroyScheduled && v.restoreTo() == StateRevoked:
+		return "it was REVOKED before, and is again when it is restored"
+	case v.State == StateDestroyScheduled:
+		return "restore it first; that makes it DISABLED, in which it cannot be used either"
+	case v.State == StateRevoked:
+		return "a revocation is for ever"
+	case v.State == StateRewrapOnly && a == ActionScheduleVersion:
+		return "disable or revoke it first"
+	}
+	return ""
 }
 
 // dataLoss is the error of a change that loses what the version protects.
