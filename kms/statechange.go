@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -195,7 +196,15 @@ func (s *Service) prepareMove(ctx context.Context, c *stateCall) error {
 // to be done here; the function returned waits for the end of that.
 func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, func() (Spread, error), error) {
 	result := &StateChange{Switch: SwitchDone}
-	change := func(now *Snapshot) (*Change, error) { return s.stateChange(now, c) }
+	var since Revision // 0, or the version is in the state since
+	change := func(now *Snapshot) (*Change, error) {
+		change, err := s.stateChange(now, c)
+		since = 0
+		if change == nil && err == nil {
+			since = now.version(c.name).Revision
+		}
+		return change, err
+	}
 	entry := s.snapshot.Load().version(c.name)
 	var wait func() (Spread, error)
 	var revision Revision
@@ -211,7 +220,7 @@ func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, 
 			s.switchBackOff(ctx, entry)
 			return nil, nil, err
 		}
-		wait = s.spreadMeanwhile(ctx, revision)
+		wait = s.spreadMeanwhile(ctx, cmp.Or(since, revision))
 	} else {
 		if revision, err = s.commit(ctx, change); err != nil {
 			if now := s.snapshot.Load().version(c.name); now != nil && !now.usable() {
@@ -219,7 +228,7 @@ func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, 
 			}
 			return nil, nil, err
 		}
-		wait = s.spreadMeanwhile(ctx, revision)
+		wait = s.spreadMeanwhile(ctx, cmp.Or(since, revision))
 		result.Switch = s.switchOff(ctx, entry)
 	}
 	result.Version, err = s.changedVersion(ctx, c.name)
