@@ -14,7 +14,7 @@ func (s *Service) Diagnose(ctx context.Context, p Principal) ([]Finding, error) 
 		work: func(ctx context.Context) error {
 			findings = append(s.diagnoseToken(ctx), s.selfTest...)
 			findings = append(findings, s.store.Diagnose(ctx)...)
-			findings = append(findings, s.anchors.finding())
+			findings = append(findings, s.diagnoseAnchors(ctx))
 			findings = append(findings, s.replica.findings(ctx)...)
 			findings = append(findings, s.startup...)
 			findings = append(findings, s.diagnoseKeys())
