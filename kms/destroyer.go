@@ -144,8 +144,12 @@ func (s *Service) destroyVersion(ctx context.Context, name VersionName) (done bo
 	if entry == nil || entry.State != StateDestroyScheduled {
 		return false, nil
 	}
-	if _, err := s.token.Key(ctx, entry.UID); err != nil && !errors.Is(err, hsm.ErrKeyNotFound) {
-		return false, tokenError(err, "look up the key object") // before anything is begun
+	_, err = s.token.Key(ctx, entry.UID) // before anything is begun
+	if errors.Is(err, hsm.ErrKeyNotFound) {
+		_, err = s.token.Key(ctx, s.store.SealKey()) // it is gone only if this token is the one that it was in
+	}
+	if err != nil {
+		return false, tokenError(err, "look up the key object")
 	}
 	begun, err := s.beginDestruction(ctx, name)
 	if err != nil || !begun {

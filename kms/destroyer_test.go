@@ -224,6 +224,27 @@ func TestDestructionSurvivesFaults(t *testing.T) {
 	}
 }
 
+// That an object is not found means that it is gone only in the token that holds the seal key.
+func TestDestructionInAnotherToken(t *testing.T) {
+	t.Parallel()
+	w, clock := newClockedWorld(t)
+	key := w.create("orders", kms.ProfileDerived)
+	v := key.Version(1)
+	w.schedule(v, 0)
+	clock.advance(time.Hour - time.Second)
+	for _, uid := range []hsm.UID{w.database.sealKey, w.uid(v)} {
+		if err := w.memory.TamperDelete(uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock.advance(time.Second)
+	w.wakeUp(key)
+	w.await("a failure", func() bool { return w.service.Schedule().DestructionsFailed > 0 })
+	if got := w.version(v); got.State != kms.StateDestroyScheduled || got.RestoreTo == 0 {
+		t.Fatalf("the version: %+v", got)
+	}
+}
+
 // Of several replicas one destroys, and it is recorded once.
 func TestOneReplicaDestroys(t *testing.T) {
 	t.Parallel()
