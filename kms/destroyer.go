@@ -151,6 +151,9 @@ func (s *Service) destroyVersion(ctx context.Context, name VersionName) (done bo
 	if err != nil {
 		return false, tokenError(err, "look up the key object")
 	}
+	if err := s.checkDue(ctx, s.destruction.destroyTime(s.snapshot.Load(), entry)); err != nil {
+		return false, err
+	}
 	begun, err := s.beginDestruction(ctx, name)
 	if err != nil || !begun {
 		return false, err

@@ -272,6 +272,46 @@ func TestOneReplicaDestroys(t *testing.T) {
 	}
 }
 
+// A clock that is wrong at one replica destroys nothing early: where the store's server has a
+// clock, that has to agree, when a destruction is scheduled and when it is due.
+func TestDestructionByAWrongClock(t *testing.T) {
+	t.Parallel()
+	begin := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	ours, theirs := &clock{now: begin}, &clock{now: begin}
+	w := newSharedWorld(t, func(c *kms.Config) { c.Now = ours.time })
+	w.database.clock.Store(theirs)
+	first, second := w.create("orders", kms.ProfileDerived), w.create("cards", kms.ProfileDerived)
+	orphan := w.plant(1, w.database.id)
+	w.schedule(first.Version(1), 0)
+	if _, err := w.scheduleOrphans(orphan); err != nil {
+		t.Fatal(err)
+	}
+	ours.advance(31 * 24 * time.Hour) // and theirs stands at the beginning
+	w.wakeUp(first)
+	w.await("the refusals", func() bool { return w.service.Schedule().DestructionsFailed > 1 })
+	if got := w.version(first.Version(1)); got.State != kms.StateDestroyScheduled || got.RestoreTo == 0 || len(w.orphans()) != 1 {
+		t.Fatalf("by one clock only: %+v", got)
+	}
+
+	// A replica whose clock is behind: the window is no shorter for that.
+	theirs.advance(100 * 24 * time.Hour)
+	change := w.schedule(second.Version(1), 0)
+	if want := theirs.time().Add(30 * 24 * time.Hour); !change.Version.DestroyTime.Equal(want) {
+		t.Fatalf("it is to be destroyed at %v, want %v", change.Version.DestroyTime, want)
+	}
+	if _, err := w.service.ScheduleKeyVersionDestruction(t.Context(), admin, &kms.DestructionRequest{
+		Name: second.Version(1), Reason: "again", Window: 30 * 24 * time.Hour}); err != nil {
+		t.Fatalf("repeated with the same window: %v", err)
+	}
+	ours.advance(69 * 24 * time.Hour)
+	w.wakeUp(first)
+	w.awaitState(first.Version(1), kms.StateDestroyed)
+	w.await("the destruction of the orphan", func() bool { return len(w.orphans()) == 0 })
+	if got := w.version(second.Version(1)); got.State != kms.StateDestroyScheduled {
+		t.Fatalf("the other version: %+v", got)
+	}
+}
+
 // newSharedWorld is newWorld on a store that other replicas may join.
 func newSharedWorld(t testing.TB, change func(*kms.Config)) *world {
 	t.Helper()

@@ -58,8 +58,12 @@ func (s *Service) ScheduleOrphanDestruction(ctx context.Context, p Principal, r 
 		if err := s.refuseOtherCopy(ctx); err != nil {
 			return err
 		}
+		begin, err := s.windowBegin(ctx)
+		if err != nil {
+			return err
+		}
 		revision, err := s.commit(ctx, func(now *Snapshot) (*Change, error) {
-			return s.scheduleOrphans(now, p, chosen, s.now().Add(s.windowOf(r.Window)))
+			return s.scheduleOrphans(now, p, chosen, begin.Add(s.windowOf(r.Window)))
 		})
 		if err != nil {
 			return err
@@ -204,7 +208,7 @@ func (s *Service) destroyOrphan(ctx context.Context, uid hsm.UID) (done bool, er
 	if !ok || now.origin != nil || row.DestroyTime.After(s.now()) {
 		return false, nil
 	}
-	if err := s.refuseOtherCopy(ctx); err != nil {
+	if err := firstError(s.checkDue(ctx, row.DestroyTime), s.refuseOtherCopy(ctx)); err != nil {
 		return false, err
 	}
 	object, err := s.token.Key(ctx, uid)

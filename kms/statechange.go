@@ -90,6 +90,7 @@ type stateCall struct {
 	to               State // zero: the one that the row is to be restored to
 	reason           string
 	window           time.Duration // ActionScheduleVersion; 0: the default
+	begin            time.Time     // of the window
 	dataLossAccepted bool
 	// repair: ActionEnableVersion of a version that is ENABLED, and unavailable or
 	// switched off: its row is changed, so that all replicas try it again.
@@ -163,7 +164,12 @@ func (s *Service) leavesUsable(c *stateCall) bool {
 
 // prepareMove looks at what a change of the row alone does not see: the token object,
 // and the usage that a refusal tells.
-func (s *Service) prepareMove(ctx context.Context, c *stateCall) error {
+func (s *Service) prepareMove(ctx context.Context, c *stateCall) (err error) {
+	if c.action == ActionScheduleVersion {
+		if c.begin, err = s.windowBegin(ctx); err != nil {
+			return err
+		}
+	}
 	now := s.snapshot.Load()
 	entry := now.version(c.name)
 	if _, err := s.stateChange(now, c); err != nil {
@@ -264,6 +270,7 @@ func (s *Service) stateChange(now *Snapshot, c *stateCall) (*Change, error) {
 	moved.StatePrincipal, moved.StateReason = c.principal.Name, c.reason
 	moved.DestroyTime, moved.RestoreTo = time.Time{}, 0
 	if to == StateDestroyScheduled {
+		moved.StateTime = c.begin
 		moved.DestroyTime, moved.RestoreTo = moved.StateTime.Add(s.windowOf(c.window)), entry.State.restoredTo()
 	}
 	return &Change{Versions: []*Version{&moved}}, nil
