@@ -388,3 +388,26 @@ func TestDestructionWindow(t *testing.T) {
 	_, err = w.service.ScheduleKeyVersionDestruction(t.Context(), admin, request)
 	wantError(t, err, kms.ErrTransition, "another window for what is scheduled")
 }
+
+// A version that a clock has made in the future is not rotated for long, and Diagnose says so.
+func TestVersionsMadeInTheFuture(t *testing.T) {
+	t.Parallel()
+	w, clock := newClockedWorld(t)
+	told := func() (f kms.Finding) {
+		for _, f = range w.diagnose() {
+			if f.Check == "times" {
+				break
+			}
+		}
+		return f
+	}
+	clock.advance(365 * 24 * time.Hour)
+	name := w.create("orders", kms.ProfileDerived)
+	if f := told(); f.Severity != kms.SeverityOK {
+		t.Errorf("by the clock that made it: %+v", f)
+	}
+	clock.advance(-365 * 24 * time.Hour)
+	if f := told(); f.Severity != kms.SeverityWarning || !strings.Contains(f.Detail, name.Version(1).String()) {
+		t.Errorf("by a clock that is a year behind: %+v", f)
+	}
+}
