@@ -260,6 +260,11 @@ func (s *Service) destroyObject(ctx context.Context, uid hsm.UID) error {
 		return err
 	}
 	defer unlock()
+	return s.destroyUnderLock(ctx, uid)
+}
+
+// destroyUnderLock is destroyObject for a caller that holds the lock of the objects.
+func (s *Service) destroyUnderLock(ctx context.Context, uid hsm.UID) error {
 	if err := s.token.DestroyKey(ctx, uid); err != nil && !errors.Is(err, hsm.ErrKeyNotFound) {
 		return tokenError(err, "destroy a key object")
 	}

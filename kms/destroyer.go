@@ -29,6 +29,14 @@ type doomed struct {
 	uid  hsm.UID
 }
 
+// logged is what the log calls it.
+func (v doomed) logged() slog.Attr {
+	if v.name.IsZero() {
+		return slog.Bool("orphan", true)
+	}
+	return slog.String("key_version", v.name.String())
+}
+
 func (d *destroyer) start(s *Service) { d.startTimed(s.now, s.destroyDue) }
 
 // destroyDue destroys what is due, and returns how long to rest.
@@ -50,7 +58,7 @@ func (s *Service) destroyDue(ctx context.Context) time.Duration {
 		if err != nil && ctx.Err() == nil {
 			rest = min(rest, d.retries.wait(v, s.now()))
 			s.log.ErrorContext(ctx, "a scheduled destruction failed; it will be tried again",
-				slog.String("key_version", v.name.String()), slog.String("uid", v.uid.String()), slog.Any("error", causeOf(err)))
+				v.logged(), slog.String("uid", v.uid.String()), slog.Any("error", causeOf(err)))
 		}
 	}
 	return rest
@@ -116,8 +124,7 @@ func (s *Service) destroy(ctx context.Context, v doomed) (done bool, err error) 
 		return false, err
 	}
 	if done {
-		s.log.InfoContext(ctx, "destroyed a key object whose time had come",
-			slog.String("key_version", v.name.String()), slog.String("uid", v.uid.String()))
+		s.log.InfoContext(ctx, "destroyed a key object whose time had come", v.logged(), slog.String("uid", v.uid.String()))
 	}
 	event.Time, event.Err = s.now(), err
 	if auditErr := s.record(ctx, event); auditErr != nil && done {
@@ -137,8 +144,15 @@ func (s *Service) destroyVersion(ctx context.Context, name VersionName) (done bo
 	if entry == nil || entry.State != StateDestroyScheduled {
 		return false, nil
 	}
-	if _, err := s.token.Key(ctx, entry.UID); err != nil && !errors.Is(err, hsm.ErrKeyNotFound) {
-		return false, tokenError(err, "look up the key object") // before anything is begun
+	_, err = s.token.Key(ctx, entry.UID) // before anything is begun
+	if errors.Is(err, hsm.ErrKeyNotFound) {
+		_, err = s.token.Key(ctx, s.store.SealKey()) // it is gone only if this token is the one that it was in
+	}
+	if err != nil {
+		return false, tokenError(err, "look up the key object")
+	}
+	if err := s.checkDue(ctx, s.destruction.destroyTime(s.snapshot.Load(), entry)); err != nil {
+		return false, err
 	}
 	begun, err := s.beginDestruction(ctx, name)
 	if err != nil || !begun {

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,7 +92,11 @@ func TestDestruction(t *testing.T) {
 		_, err := w.decrypt(name, ciphertext)
 		wantError(t, err, kms.ErrVersionDestroyed, "Decrypt")
 		_, err = w.service.RestoreKeyVersion(t.Context(), admin, v, "")
-		wantError(t, err, kms.ErrTransition, "RestoreKeyVersion")
+		wantError(t, err, kms.ErrVersionDestroyed, "RestoreKeyVersion")
+		wantText(t, err, "is DESTROYED and cannot be restored: its object was destroyed at 2030-01-01T02:00:00Z, which is final")
+		_, err = w.service.RevokeKeyVersion(t.Context(), admin, &kms.RevokeRequest{Name: v, Reason: "leaked", DataLossAccepted: true})
+		wantError(t, err, kms.ErrTransition, "RevokeKeyVersion")
+		wantText(t, err, "is DESTROYED and cannot be revoked: its object was destroyed at")
 		w.await("the record", func() bool { return w.auditor.find(kms.ActionDestroyVersion).Action != "" })
 		if e := w.auditor.find(kms.ActionDestroyVersion); e.Err != nil || e.Principal.Method != kms.MethodSystem || e.Resource != v.String() {
 			t.Fatalf("the record: %+v", e)
@@ -105,6 +110,52 @@ func TestDestruction(t *testing.T) {
 				t.Fatalf("Diagnose finds %+v", f)
 			}
 		}
+	}
+}
+
+// A version that is to be destroyed is revoked by restoring it first, and the refusal says
+// so; nothing on the way lets it be used.
+func TestRevokingWhatIsScheduled(t *testing.T) {
+	t.Parallel()
+	w, _ := newClockedWorld(t)
+	name := w.create("orders", kms.ProfileDerived)
+	ciphertext := w.mustEncrypt(name, "secret")
+	v := name.Version(1)
+	revoke := func() error {
+		_, err := w.service.RevokeKeyVersion(t.Context(), admin, &kms.RevokeRequest{Name: v, Reason: "leaked", DataLossAccepted: true})
+		return err
+	}
+	restore := func() {
+		t.Helper()
+		if _, err := w.service.RestoreKeyVersion(t.Context(), admin, v, "to revoke it"); err != nil {
+			t.Fatalf("RestoreKeyVersion: %v", err)
+		}
+		if _, err := w.decrypt(name, ciphertext); err == nil {
+			t.Fatal("a restored version can be used")
+		}
+	}
+	if _, err := w.service.DisableKeyVersion(t.Context(), admin, v, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.schedule(v, 0)
+	err := revoke()
+	wantError(t, err, kms.ErrTransition, "RevokeKeyVersion of what is to be destroyed")
+	wantText(t, err, "is DESTROY_SCHEDULED and cannot be revoked: restore it first; that makes it DISABLED, in which it cannot be used either")
+	restore()
+	if err := revoke(); err != nil {
+		t.Fatalf("RevokeKeyVersion after the restoration: %v", err)
+	}
+	w.schedule(v, 0)
+	wantText(t, revoke(), "it was REVOKED before, and is again when it is restored")
+	restore()
+	_, err = w.service.EnableKeyVersion(t.Context(), admin, v, "")
+	wantText(t, err, "is REVOKED and cannot be enabled: a revocation is for ever")
+}
+
+func wantText(t *testing.T, err error, text string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), text) {
+		t.Fatalf("the error does not say %q: %v", text, err)
 	}
 }
 
@@ -122,6 +173,9 @@ func (w *world) diagnose() []kms.Finding {
 // restored.
 func TestDestructionSurvivesFaults(t *testing.T) {
 	t.Parallel()
+	version := func(c *kms.Change, s kms.State) bool { return len(c.Versions) == 1 && c.Versions[0].State == s }
+	begins := func(c *kms.Change) bool { return version(c, kms.StateDestroyScheduled) }
+	ends := func(c *kms.Change) bool { return version(c, kms.StateDestroyed) }
 	for name, test := range map[string]struct {
 		breakIt func(*world)
 		begun   bool // the destruction has, and is not over
@@ -129,10 +183,10 @@ func TestDestructionSurvivesFaults(t *testing.T) {
 		"token does not answer":      {func(w *world) { w.faults.FailBefore(hsmtest.MethodKey, hsm.ErrUnavailable) }, false},
 		"object not destroyed":       {func(w *world) { w.faults.FailBefore(hsmtest.MethodDestroyKey, hsm.ErrUnavailable) }, true},
 		"destroyed, answer lost":     {func(w *world) { w.faults.FailAfter(hsmtest.MethodDestroyKey, hsm.ErrUnavailable) }, true},
-		"beginning not stored":       {func(w *world) { w.store.failCommit(2, false) }, false},
-		"beginning stored, unknown":  {func(w *world) { w.store.failCommit(2, true) }, true},
-		"destruction not stored":     {func(w *world) { w.store.failCommit(3, false) }, true},
-		"destruction stored unknown": {func(w *world) { w.store.failCommit(3, true) }, false},
+		"beginning not stored":       {func(w *world) { w.store.failCommitOf(begins, false) }, false},
+		"beginning stored, unknown":  {func(w *world) { w.store.failCommitOf(begins, true) }, true},
+		"destruction not stored":     {func(w *world) { w.store.failCommitOf(ends, false) }, true},
+		"destruction stored unknown": {func(w *world) { w.store.failCommitOf(ends, true) }, false},
 	} {
 		for _, restart := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
@@ -141,9 +195,9 @@ func TestDestructionSurvivesFaults(t *testing.T) {
 				key := w.create("orders", kms.ProfileStrict)
 				v := key.Version(1)
 				w.schedule(v, 0)
+				test.breakIt(w) // before its time: the destroyer may look at any moment
 				clock.advance(time.Hour)
-				test.breakIt(w)
-				w.wakeUp(key) // the first commit
+				w.wakeUp(key)
 				w.await("a failure", func() bool { return w.service.Schedule().DestructionsFailed == 1 })
 				if test.begun {
 					_, err := w.service.RestoreKeyVersion(t.Context(), admin, v, "")
@@ -167,6 +221,27 @@ func TestDestructionSurvivesFaults(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// That an object is not found means that it is gone only in the token that holds the seal key.
+func TestDestructionInAnotherToken(t *testing.T) {
+	t.Parallel()
+	w, clock := newClockedWorld(t)
+	key := w.create("orders", kms.ProfileDerived)
+	v := key.Version(1)
+	w.schedule(v, 0)
+	clock.advance(time.Hour - time.Second)
+	for _, uid := range []hsm.UID{w.database.sealKey, w.uid(v)} {
+		if err := w.memory.TamperDelete(uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock.advance(time.Second)
+	w.wakeUp(key)
+	w.await("a failure", func() bool { return w.service.Schedule().DestructionsFailed > 0 })
+	if got := w.version(v); got.State != kms.StateDestroyScheduled || got.RestoreTo == 0 {
+		t.Fatalf("the version: %+v", got)
 	}
 }
 
@@ -194,6 +269,46 @@ func TestOneReplicaDestroys(t *testing.T) {
 	}
 	if n := calls() - before; n != 1 {
 		t.Fatalf("DestroyKey was called %d times", n)
+	}
+}
+
+// A clock that is wrong at one replica destroys nothing early: where the store's server has a
+// clock, that has to agree, when a destruction is scheduled and when it is due.
+func TestDestructionByAWrongClock(t *testing.T) {
+	t.Parallel()
+	begin := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	ours, theirs := &clock{now: begin}, &clock{now: begin}
+	w := newSharedWorld(t, func(c *kms.Config) { c.Now = ours.time })
+	w.database.clock.Store(theirs)
+	first, second := w.create("orders", kms.ProfileDerived), w.create("cards", kms.ProfileDerived)
+	orphan := w.plant(1, w.database.id)
+	w.schedule(first.Version(1), 0)
+	if _, err := w.scheduleOrphans(orphan); err != nil {
+		t.Fatal(err)
+	}
+	ours.advance(31 * 24 * time.Hour) // and theirs stands at the beginning
+	w.wakeUp(first)
+	w.await("the refusals", func() bool { return w.service.Schedule().DestructionsFailed > 1 })
+	if got := w.version(first.Version(1)); got.State != kms.StateDestroyScheduled || got.RestoreTo == 0 || len(w.orphans()) != 1 {
+		t.Fatalf("by one clock only: %+v", got)
+	}
+
+	// A replica whose clock is behind: the window is no shorter for that.
+	theirs.advance(100 * 24 * time.Hour)
+	change := w.schedule(second.Version(1), 0)
+	if want := theirs.time().Add(30 * 24 * time.Hour); !change.Version.DestroyTime.Equal(want) {
+		t.Fatalf("it is to be destroyed at %v, want %v", change.Version.DestroyTime, want)
+	}
+	if _, err := w.service.ScheduleKeyVersionDestruction(t.Context(), admin, &kms.DestructionRequest{
+		Name: second.Version(1), Reason: "again", Window: 30 * 24 * time.Hour}); err != nil {
+		t.Fatalf("repeated with the same window: %v", err)
+	}
+	ours.advance(69 * 24 * time.Hour)
+	w.wakeUp(first)
+	w.awaitState(first.Version(1), kms.StateDestroyed)
+	w.await("the destruction of the orphan", func() bool { return len(w.orphans()) == 0 })
+	if got := w.version(second.Version(1)); got.State != kms.StateDestroyScheduled {
+		t.Fatalf("the other version: %+v", got)
 	}
 }
 
@@ -272,4 +387,27 @@ func TestDestructionWindow(t *testing.T) {
 	request.Window = 48 * time.Hour
 	_, err = w.service.ScheduleKeyVersionDestruction(t.Context(), admin, request)
 	wantError(t, err, kms.ErrTransition, "another window for what is scheduled")
+}
+
+// A version that a clock has made in the future is not rotated for long, and Diagnose says so.
+func TestVersionsMadeInTheFuture(t *testing.T) {
+	t.Parallel()
+	w, clock := newClockedWorld(t)
+	told := func() (f kms.Finding) {
+		for _, f = range w.diagnose() {
+			if f.Check == "times" {
+				break
+			}
+		}
+		return f
+	}
+	clock.advance(365 * 24 * time.Hour)
+	name := w.create("orders", kms.ProfileDerived)
+	if f := told(); f.Severity != kms.SeverityOK {
+		t.Errorf("by the clock that made it: %+v", f)
+	}
+	clock.advance(-365 * 24 * time.Hour)
+	if f := told(); f.Severity != kms.SeverityWarning || !strings.Contains(f.Detail, name.Version(1).String()) {
+		t.Errorf("by a clock that is a year behind: %+v", f)
+	}
 }

@@ -14,10 +14,11 @@ func (s *Service) Diagnose(ctx context.Context, p Principal) ([]Finding, error) 
 		work: func(ctx context.Context) error {
 			findings = append(s.diagnoseToken(ctx), s.selfTest...)
 			findings = append(findings, s.store.Diagnose(ctx)...)
-			findings = append(findings, s.anchors.finding())
+			findings = append(findings, s.diagnoseAnchors(ctx))
 			findings = append(findings, s.replica.findings(ctx)...)
 			findings = append(findings, s.startup...)
 			findings = append(findings, s.diagnoseKeys()...)
+			findings = append(findings, s.diagnoseTimes())
 			return nil
 		},
 	})
@@ -85,6 +86,27 @@ func (s *Service) diagnoseKeys() []Finding {
 		}
 	}
 	return append(named, summary)
+}
+
+// diagnoseTimes tells of versions that were made by a clock that was ahead, or are looked at by
+// one that is behind. Their age counts from then, and so does the period of rotation.
+func (s *Service) diagnoseTimes() Finding {
+	f := Finding{Area: "keys", Check: "times", Severity: SeverityOK, Detail: "no version was made in the future"}
+	latest, ahead := s.now().Add(clocksApart), 0
+	example := ""
+	s.snapshot.Load().versions.Scan(func(_ string, v *versionEntry) bool {
+		if v.CreateTime.After(latest) {
+			ahead++
+			example = v.Name.String()
+		}
+		return true
+	})
+	if ahead > 0 {
+		f.Severity = SeverityWarning
+		f.Detail = fmt.Sprintf("made in the future by the clock here: %s, such as %s; a clock is wrong, or was", counted(ahead, "version"), example)
+		f.Remedy = "set the clock; rotate such keys by hand, because their periods count from then"
+	}
+	return f
 }
 
 // counted is a number of things: "1 key", "2 keys".

@@ -175,12 +175,13 @@ func (r *recorder) last() kms.Event {
 	return r.events[len(r.events)-1]
 }
 
-// faultyStore fails the n-th change from now, before or after it was made.
+// faultyStore fails the n-th change from now, or the next of a kind, before or after it was made.
 type faultyStore struct {
 	kms.Store
 
 	mu         sync.Mutex
-	failIn     int // 0: never; 1: the next
+	failIn     int                    // 0: never; 1: the next
+	failOf     func(*kms.Change) bool // of which kind; nil: any
 	afterwards bool
 	failure    error
 }
@@ -190,8 +191,15 @@ var errInjected = errors.New("injected fault")
 func (s *faultyStore) failCommit(in int, afterwards bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failIn, s.afterwards = in, afterwards
+	s.failIn, s.failOf, s.afterwards = in, nil, afterwards
 	s.failure = &kms.Error{Sentinel: kms.ErrStoreUnavailable, Cause: errInjected}
+}
+
+func (s *faultyStore) failCommitOf(kind func(*kms.Change) bool, afterwards bool) {
+	s.failCommit(1, afterwards)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failOf = kind
 }
 
 func (s *faultyStore) Update(
@@ -205,6 +213,9 @@ func (s *faultyStore) Update(
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if s.failOf != nil && !s.failOf(change) {
+			return change, nil
+		}
 		fails = s.failIn == 1
 		if s.failIn > 0 {
 			s.failIn--

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -60,5 +61,29 @@ func TestFailedStartLeavesNoLease(t *testing.T) {
 			}
 			first.lease()
 		})
+	}
+}
+
+// Two replicas of one name cannot be told apart in what changes report, and Diagnose says so.
+func TestReplicasOfOneName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"", "kms1"} {
+		first := newSharedWorld(t, func(c *kms.Config) { c.Replica.Name = name + "a" })
+		second, _ := first.newHookedReplica(func(c *kms.Config, _ *hookedStore) { c.Replica.Name = name + "b" })
+		told := func() (f kms.Finding) {
+			for _, f = range second.diagnose() {
+				if f.Check == "others" {
+					break
+				}
+			}
+			return f
+		}
+		if f := told(); f.Severity != kms.SeverityOK {
+			t.Errorf("with names of their own: %+v", f)
+		}
+		first.newHookedReplica(func(c *kms.Config, _ *hookedStore) { c.Replica.Name = name + "a" })
+		if f := told(); f.Severity != kms.SeverityWarning || !strings.Contains(f.Detail, "several have the name "+name+"a") {
+			t.Errorf("with two of one name: %+v", f)
+		}
 	}
 }

@@ -1,6 +1,12 @@
 package kms_test
 
 import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,4 +60,52 @@ func TestLeaseIsRenewedWhileOthersHang(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An outage is told when it begins, once a minute, and when it ends, whatever the texts of
+// its errors are, and so is one that comes and goes all the time.
+func TestOutagesAreNotToldAllTheTime(t *testing.T) {
+	bubble(t, func(t *testing.T, timed func(*kms.Config)) {
+		var log bytes.Buffer
+		var store *hookedStore
+		newSharedWorld(t, func(c *kms.Config) {
+			timed(c)
+			store = newHookedStore(c.Store)
+			c.Store, c.Replica.Lease = store, time.Second
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		var attempts atomic.Int64
+		flaps := false
+		failing := func(context.Context) error {
+			n := attempts.Add(1)
+			if flaps && n%2 == 0 {
+				return nil
+			}
+			return &kms.Error{Sentinel: kms.ErrStoreUnavailable, Message: fmt.Sprintf("read tcp 127.0.0.1:%d: reset", 40_000+n)}
+		}
+		for _, flaps = range []bool{false, true} {
+			log.Reset()
+			attempts.Store(0)
+			for _, method := range []string{"RenewLease", "InsertLease", "Changes"} {
+				store.hook(method, failing)
+			}
+			time.Sleep(150 * time.Second) //nolint:forbidigo // of a synctest bubble
+			synctest.Wait()
+			lines, most := strings.Count(log.String(), "\n"), 3
+			if flaps {
+				most = 2 * 150
+			}
+			if attempts.Load() < 500 || lines < 2 || lines > most || !strings.Contains(log.String(), "failures_before=") {
+				t.Errorf("flapping %v: %d lines of %d attempts:\n%s", flaps, lines, attempts.Load(), log.String()[:min(log.Len(), 2000)])
+			}
+			for _, method := range []string{"RenewLease", "InsertLease", "Changes"} {
+				store.hook(method, nil)
+			}
+			time.Sleep(5 * time.Second) //nolint:forbidigo // of a synctest bubble
+			synctest.Wait()
+			if !strings.HasSuffix(log.String()[:strings.LastIndex(log.String(), " revision=")], `"lease and metadata are renewed again"`) {
+				t.Errorf("the end is not told:\n%s", log.String()[max(0, log.Len()-500):])
+			}
+		}
+	})
 }

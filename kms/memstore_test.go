@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/kms"
@@ -30,7 +31,8 @@ type memoryDatabase struct {
 	taken    map[hsm.UID]uint64 // encryptions reserved
 	usage    map[hsm.UID]map[kms.Action]kms.UsageCount
 	locks    map[string]chan struct{}
-	waiting  atomic.Int32 // for locks
+	waiting  atomic.Int32          // for locks
+	clock    atomic.Pointer[clock] // of the server; nil: it has none
 	wakers   map[*memoryStore]func()
 	sealKey  hsm.UID
 	backups  map[string]*kms.Backup // by content
@@ -93,6 +95,13 @@ func (s *memoryStore) SealKey() hsm.UID {
 	return s.db.sealKey
 }
 func (s *memoryStore) Exclusive() bool { return s.exclusive }
+
+func (s *memoryStore) Clock(context.Context) (time.Time, error) {
+	if clock := s.db.clock.Load(); clock != nil {
+		return clock.time(), nil
+	}
+	return time.Time{}, nil
+}
 
 func rowID(row any) string {
 	switch r := row.(type) {

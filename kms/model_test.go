@@ -262,7 +262,11 @@ func (m *modelRun) change() {
 	loses := (a == kms.ActionRevokeVersion || a == kms.ActionScheduleVersion) && to != v.state
 	switch {
 	case !ok:
-		if !errors.Is(err, kms.ErrTransition) {
+		want := kms.ErrTransition
+		if a == kms.ActionRestoreVersion && v.state == kms.StateDestroyed {
+			want = kms.ErrVersionDestroyed
+		}
+		if !errors.Is(err, want) {
 			m.Fatalf("%s of version %d, which is %s: %v", a, i+1, v.state, err)
 		}
 	case loses && v.used && !accepted:

@@ -55,8 +55,15 @@ func (s *Service) ScheduleOrphanDestruction(ctx context.Context, p Principal, r 
 			return err
 		}
 		call.resource = orphanNames(chosen)
+		if err := s.refuseOtherCopy(ctx); err != nil {
+			return err
+		}
+		begin, err := s.windowBegin(ctx)
+		if err != nil {
+			return err
+		}
 		revision, err := s.commit(ctx, func(now *Snapshot) (*Change, error) {
-			return s.scheduleOrphans(now, p, chosen, s.now().Add(s.windowOf(r.Window)))
+			return s.scheduleOrphans(now, p, chosen, begin.Add(s.windowOf(r.Window)))
 		})
 		if err != nil {
 			return err
@@ -201,16 +208,18 @@ func (s *Service) destroyOrphan(ctx context.Context, uid hsm.UID) (done bool, er
 	if !ok || now.origin != nil || row.DestroyTime.After(s.now()) {
 		return false, nil
 	}
+	if err := firstError(s.checkDue(ctx, row.DestroyTime), s.refuseOtherCopy(ctx)); err != nil {
+		return false, err
+	}
 	object, err := s.token.Key(ctx, uid)
 	switch {
 	case errors.Is(err, hsm.ErrKeyNotFound):
 	case err != nil:
 		return false, tokenError(err, "look up a key object")
-	case s.isOurs(&object) && now.isOrphan(uid):
-		if err := s.destroyObject(ctx, uid); err != nil {
+	case s.isOurs(&object):
+		if done, err = s.destroyIfOrphan(ctx, uid); err != nil {
 			return false, err
 		}
-		done = true
 	}
 	_, err = s.commit(ctx, func(now *Snapshot) (*Change, error) {
 		row, ok := now.orphans.Get(string(uid[:]))
@@ -220,4 +229,21 @@ func (s *Service) destroyOrphan(ctx context.Context, uid hsm.UID) (done bool, er
 		return &Change{RemoveOrphans: []*Orphan{row}}, nil
 	})
 	return done && err == nil, err
+}
+
+// destroyIfOrphan destroys an object if, under the lock, still nothing needs it.
+func (s *Service) destroyIfOrphan(ctx context.Context, uid hsm.UID) (done bool, err error) {
+	unlock, err := s.lockStore(ctx, objectsLock)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	if err := s.refresh(ctx); err != nil {
+		return false, err
+	}
+	now := s.snapshot.Load()
+	if _, ok := now.orphans.Get(string(uid[:])); !ok || now.origin != nil || !now.isOrphan(uid) {
+		return false, nil
+	}
+	return true, s.destroyUnderLock(ctx, uid)
 }

@@ -1,8 +1,10 @@
 package kms_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -247,4 +249,75 @@ func TestCreationThatWasUndoneMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.mustEncrypt(name, "x")
+}
+
+// overwrittenAnchor shows what somebody else has noted in it.
+type overwrittenAnchor struct {
+	memoryAnchor
+	other atomic.Pointer[kms.Head] // nil: nobody has
+}
+
+func (a *overwrittenAnchor) Read(ctx context.Context) (kms.Head, bool, error) {
+	if other := a.other.Load(); other != nil {
+		return *other, true, nil
+	}
+	return a.memoryAnchor.Read(ctx)
+}
+
+// While another copy of the store is in use with the same token, what looks like an orphan
+// may be a key of that: none is destroyed, also none that was scheduled before.
+func TestOrphansOfAnotherCopy(t *testing.T) {
+	t.Parallel()
+	clock := &clock{now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	anchor := &overwrittenAnchor{}
+	w := newWorld(t, hsmtest.MemoryConfig{}, func(c *kms.Config) {
+		c.Now, c.Anchors = clock.time, []kms.Anchor{anchor}
+		c.Destruction = kms.DestructionLimits{Window: time.Hour, MinWindow: time.Minute}
+	})
+	name := w.create("orders", kms.ProfileDerived)
+	orphan := w.plant(1, w.database.id)
+	overwrite := func(change func(*kms.Head)) {
+		t.Helper()
+		head, ok, err := anchor.memoryAnchor.Read(t.Context())
+		if err != nil || !ok {
+			t.Fatal("nothing is noted", err)
+		}
+		change(&head)
+		anchor.other.Store(&head)
+	}
+	told := func() (severity kms.Severity) {
+		for _, f := range w.diagnose() {
+			if f.Check == "anchors" {
+				severity = f.Severity
+			}
+		}
+		return severity
+	}
+	for what, change := range map[string]func(*kms.Head){
+		"ahead":           func(h *kms.Head) { h.Revision++ },
+		"another history": func(h *kms.Head) { h.Seal[0] ^= 1 },
+		"behind":          func(h *kms.Head) { h.Revision-- },
+	} {
+		overwrite(change)
+		_, err := w.scheduleOrphans(orphan)
+		wantError(t, err, kms.ErrRollbackAccepted, what)
+		if told() != kms.SeverityError {
+			t.Errorf("%s: Diagnose does not tell", what)
+		}
+	}
+	anchor.other.Store(nil)
+	if _, err := w.scheduleOrphans(orphan); err != nil || told() == kms.SeverityError {
+		t.Fatalf("with its own note: %v", err)
+	}
+	overwrite(func(h *kms.Head) { h.Revision += 10 })
+	clock.advance(time.Hour)
+	w.wakeUp(name)
+	w.await("the refusal", func() bool { return w.service.Schedule().DestructionsFailed > 0 })
+	if list := w.orphans(); len(list) != 1 {
+		t.Fatalf("ListOrphans: %+v", list)
+	}
+	anchor.other.Store(nil)
+	clock.advance(time.Hour)
+	w.wakeUp(name)
+	w.await("the destruction", func() bool { return len(w.orphans()) == 0 })
 }

@@ -50,7 +50,7 @@ type replica struct {
 	// For the goroutine that keeps the lease.
 	told     Revision      // the highest revision acknowledged to the others
 	renewed  time.Duration // when the last renewal was sent
-	failing  string        // what went wrong last time, so as to log it once
+	outage   outage        // as far as the log was told of it
 	troubled time.Duration // when the lease or the metadata could last not be renewed
 	looking  chan error    // nil, or gets the outcome of the look at the store that is under way
 	looked   error         // outcome of the last look that has ended
@@ -61,6 +61,8 @@ type replica struct {
 	older []*Snapshot     // replaced, and results may still be on their way under them
 	stir  chan struct{}   // closed and replaced when waiters are to look again
 	seen  map[string]sign // of life, by lease ID
+
+	putOffs map[Revision]*spreading // waits for the others whose callers could not wait for the end
 }
 
 func (r *replica) init(s *Service, c ReplicaConfig) {
@@ -82,6 +84,7 @@ func (r *replica) init(s *Service, c ReplicaConfig) {
 	*r = replica{
 		service: s, config: c, alone: s.store.Exclusive(), instance: hex.EncodeToString(random[:]), began: s.now(),
 		nudge: make(chan struct{}, 1), stir: make(chan struct{}), learning: learning{turn: newMutex()}, seen: make(map[string]sign),
+		putOffs: make(map[Revision]*spreading),
 	}
 	r.holder = lease.NewHolder(r.instance, c.Lease)
 }

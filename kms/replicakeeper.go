@@ -128,25 +128,46 @@ func (r *replica) examine(ctx context.Context) error {
 	return nil
 }
 
-// report logs what goes wrong when it begins, and when it has ended.
+// outage is what the log is told of the times in which the lease or the metadata cannot be
+// renewed. Attempts follow each other ten times a second, and the texts of their errors
+// differ, if only by the number of a port.
+type outage struct {
+	told     bool // that there is one
+	last     time.Duration
+	failures int // since then, of which nothing was said
+}
+
+const (
+	// outagePause is the least time between two lines of one outage.
+	outagePause = time.Minute
+	// outageGap is that between the lines of two.
+	outageGap = time.Second
+)
+
+// report logs what goes wrong when it begins and, while it lasts, now and then; and when it
+// has ended.
 func (r *replica) report(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	what := ""
-	if err != nil {
-		what = causeOf(err)
+	o, now := &r.outage, r.config.Clock()
+	pause := outageGap
+	if o.told {
+		pause = outagePause
 	}
-	if what == r.failing {
-		return
+	switch {
+	case err == nil && o.told:
+		o.told = false
+		r.service.log.InfoContext(ctx, "lease and metadata are renewed again",
+			slog.Uint64("revision", uint64(r.service.snapshot.Load().Revision())))
+	case err == nil:
+	case o.last != 0 && now-o.last < pause:
+		o.failures++
+	default:
+		r.service.log.ErrorContext(ctx, "the lease or the metadata cannot be renewed",
+			slog.String("error", causeOf(err)), slog.Int("failures_before", o.failures))
+		*o = outage{told: true, last: now}
 	}
-	r.failing = what
-	if err != nil {
-		r.service.log.ErrorContext(ctx, "the lease or the metadata cannot be renewed", slog.String("error", what))
-		return
-	}
-	r.service.log.InfoContext(ctx, "lease and metadata are renewed again",
-		slog.Uint64("revision", uint64(r.service.snapshot.Load().Revision())))
 }
 
 // renewInTime is renew for as long as the renewal can be of use.

@@ -96,12 +96,17 @@ func (r *replica) findings(ctx context.Context) []Finding {
 		return []Finding{own, all}
 	}
 	r.notice(rows, r.config.Clock())
+	named := make(map[string]int)
 	all.Detail = fmt.Sprintf("%s on the store, which is at revision %d", counted(len(rows), "lease"), head)
 	for _, row := range rows {
 		if r.idle(row) > row.Duration+lease.Margin(row.Duration) {
 			all.Severity = SeverityWarning
 			all.Detail += fmt.Sprintf("; %s has not renewed its lease for %s", row.Replica, r.idle(row).Round(time.Second))
 			all.Remedy = "changes wait for such a replica once, until its lease has expired"
+		} else if named[row.Replica]++; named[row.Replica] == 2 {
+			all.Severity = SeverityWarning
+			all.Detail += fmt.Sprintf("; several have the name %s", row.Replica)
+			all.Remedy = "give each a replica.name of its own: what a change tells of them cannot be told apart"
 		}
 	}
 	return []Finding{own, all}

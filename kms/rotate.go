@@ -53,7 +53,7 @@ func (s *Service) rotate(ctx context.Context, p Principal, r *RotateKeyRequest) 
 	if v, err := key.repeated(r.RequestID, digest); err != nil {
 		return nil, 0, err
 	} else if v != nil {
-		return s.rotated(now, v, r), now.Revision(), nil
+		return s.rotated(now, v, r), max(key.Revision, v.Revision), nil
 	}
 	if last := key.versions[len(key.versions)-1]; last.State == StateCreating {
 		// What an earlier attempt left and could not clear away.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +24,8 @@ const (
 
 // spread waits until each replica has applied everything up to a revision that is
 // committed, or is seen to hold no lease. If the caller's deadline comes first it is
-// ErrStillSpreading; the Spread tells what is known by then.
+// ErrStillSpreading; the Spread tells what is known by then, and a repeated call for the
+// same revision waits for what is left.
 func (s *Service) spread(ctx context.Context, r Revision) (Spread, error) {
 	began := s.replica.config.Clock()
 	if deadline, ok := ctx.Deadline(); ok {
@@ -34,7 +37,7 @@ func (s *Service) spread(ctx context.Context, r Revision) (Spread, error) {
 		ctx, cancel = context.WithTimeout(ctx, changeTimeout)
 		defer cancel()
 	}
-	w := spreading{service: s, wait: lease.NewWait(uint64(r), s.replica.instance), names: make(map[string]*Lease)}
+	w := s.replica.waitFor(r)
 	var failure error
 	for {
 		stirred := s.replica.stirred()
@@ -54,7 +57,9 @@ func (s *Service) spread(ctx context.Context, r Revision) (Spread, error) {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return w.result(r, began), w.stillSpreading(r, known, failure)
+			result, err := w.result(r, began), w.stillSpreading(r, known, failure)
+			s.replica.putOff(r, w)
+			return result, err
 		}
 		timer.Stop()
 	}
@@ -81,6 +86,37 @@ type spreading struct {
 	wait    *lease.Wait
 	names   map[string]*Lease // rows by ID
 	expiry  bool              // the next reading may show that a lease has expired
+}
+
+// waitsKept is how many waits that have not ended are kept for who repeats their calls.
+const waitsKept = 64
+
+// waitFor begins the wait for a revision, or goes on with one that an earlier call had to
+// give up: what was seen of the others since that revision was committed still holds.
+func (r *replica) waitFor(revision Revision) *spreading {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w, ok := r.putOffs[revision]; ok {
+		delete(r.putOffs, revision)
+		return w
+	}
+	return &spreading{service: r.service, wait: lease.NewWait(uint64(revision), r.instance), names: make(map[string]*Lease)}
+}
+
+// putOff keeps a wait that has not ended, and forgets those of the lowest revisions.
+func (r *replica) putOff(revision Revision, w *spreading) {
+	if r.alone {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.putOffs[revision]; ok {
+		return // of another call for the same: which began earlier does not matter much
+	}
+	r.putOffs[revision] = w
+	if len(r.putOffs) > waitsKept {
+		delete(r.putOffs, slices.Min(slices.Collect(maps.Keys(r.putOffs))))
+	}
 }
 
 // look reads the lease rows and reports whether there is nobody to wait for any more.

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -79,6 +80,55 @@ func TestAcknowledgingDoesNotWaitForTheToken(t *testing.T) {
 		}
 		if err := gate.Await(t.Context(), 1); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// A call that is repeated because its caller could not wait long enough waits for what is
+// left, also when the store has gone on meanwhile: so it ends, however short its deadlines.
+func TestRepeatedCallsWaitForWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	w := newSharedWorld(t, func(c *kms.Config) { c.Replica.Lease = kms.MaxLease })
+	name, other := w.create("orders", kms.ProfileDerived), w.create("cards", kms.ProfileDerived)
+	requestID := "6f1d1ab5-3c6e-4a55-9f0e-3d7c6a1f0b11"
+	for what, call := range map[string]func(context.Context) (kms.Spread, error){
+		"RevokeKeyVersion": func(ctx context.Context) (kms.Spread, error) {
+			change, err := w.service.RevokeKeyVersion(ctx, admin, &kms.RevokeRequest{Name: name.Version(1), Reason: "leaked"})
+			if err != nil {
+				return kms.Spread{}, err
+			}
+			return change.Spread, nil
+		},
+		"RotateKey": func(ctx context.Context) (kms.Spread, error) {
+			rotated, err := w.service.RotateKey(ctx, admin, &kms.RotateKeyRequest{Name: name, RequestID: requestID})
+			if err != nil {
+				return kms.Spread{}, err
+			}
+			return rotated.Spread, nil
+		},
+	} {
+		dead := &kms.Lease{ID: "dead/" + map[bool]string{true: "1", false: "2"}[what == "RotateKey"], Counter: 1, Duration: 3 * time.Second, Replica: "dead"}
+		if _, err := w.store.InsertLease(t.Context(), dead); err != nil {
+			t.Fatal(err)
+		}
+		spreading := 0
+		for {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // less than the dead lease
+			spread, err := call(ctx)
+			cancel()
+			if err == nil {
+				if len(spread.Expired) != 1 || spreading == 0 {
+					t.Fatalf("%s, after %d calls: %+v", what, spreading, spread)
+				}
+				break
+			}
+			if errors.Is(err, kms.ErrStillSpreading) {
+				spreading++
+			}
+			if spreading > 20 {
+				t.Fatalf("%s has not ended after %d calls", what, spreading)
+			}
+			w.wakeUp(other)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func (s *Service) ScheduleKeyVersionDestruction(ctx context.Context, p Principal
 
 // RestoreKeyVersion takes the destruction of a version back that has not begun yet. The
 // version is then REVOKED if it was before, else DISABLED. Errors: ErrVersionNotFound,
-// ErrTransition, ErrVersionDestroyed (its object is gone).
+// ErrTransition, ErrVersionDestroyed (its object is gone, or its destruction has begun).
 func (s *Service) RestoreKeyVersion(ctx context.Context, p Principal, name VersionName, reason string) (*StateChange, error) {
 	return s.changeState(ctx, &stateCall{
 		principal: p, action: ActionRestoreVersion, name: name, reason: reason,
@@ -89,6 +90,7 @@ type stateCall struct {
 	to               State // zero: the one that the row is to be restored to
 	reason           string
 	window           time.Duration // ActionScheduleVersion; 0: the default
+	begin            time.Time     // of the window
 	dataLossAccepted bool
 	// repair: ActionEnableVersion of a version that is ENABLED, and unavailable or
 	// switched off: its row is changed, so that all replicas try it again.
@@ -162,7 +164,12 @@ func (s *Service) leavesUsable(c *stateCall) bool {
 
 // prepareMove looks at what a change of the row alone does not see: the token object,
 // and the usage that a refusal tells.
-func (s *Service) prepareMove(ctx context.Context, c *stateCall) error {
+func (s *Service) prepareMove(ctx context.Context, c *stateCall) (err error) {
+	if c.action == ActionScheduleVersion {
+		if c.begin, err = s.windowBegin(ctx); err != nil {
+			return err
+		}
+	}
 	now := s.snapshot.Load()
 	entry := now.version(c.name)
 	if _, err := s.stateChange(now, c); err != nil {
@@ -195,7 +202,15 @@ func (s *Service) prepareMove(ctx context.Context, c *stateCall) error {
 // to be done here; the function returned waits for the end of that.
 func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, func() (Spread, error), error) {
 	result := &StateChange{Switch: SwitchDone}
-	change := func(now *Snapshot) (*Change, error) { return s.stateChange(now, c) }
+	var since Revision // 0, or the version is in the state since
+	change := func(now *Snapshot) (*Change, error) {
+		change, err := s.stateChange(now, c)
+		since = 0
+		if change == nil && err == nil {
+			since = now.version(c.name).Revision
+		}
+		return change, err
+	}
 	entry := s.snapshot.Load().version(c.name)
 	var wait func() (Spread, error)
 	var revision Revision
@@ -211,7 +226,7 @@ func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, 
 			s.switchBackOff(ctx, entry)
 			return nil, nil, err
 		}
-		wait = s.spreadMeanwhile(ctx, revision)
+		wait = s.spreadMeanwhile(ctx, cmp.Or(since, revision))
 	} else {
 		if revision, err = s.commit(ctx, change); err != nil {
 			if now := s.snapshot.Load().version(c.name); now != nil && !now.usable() {
@@ -219,7 +234,7 @@ func (s *Service) moveVersion(ctx context.Context, c *stateCall) (*StateChange, 
 			}
 			return nil, nil, err
 		}
-		wait = s.spreadMeanwhile(ctx, revision)
+		wait = s.spreadMeanwhile(ctx, cmp.Or(since, revision))
 		result.Switch = s.switchOff(ctx, entry)
 	}
 	result.Version, err = s.changedVersion(ctx, c.name)
@@ -236,9 +251,9 @@ func (s *Service) stateChange(now *Snapshot, c *stateCall) (*Change, error) {
 	if c.action == ActionRestoreVersion {
 		to = entry.restoreTo()
 	}
-	if c.action == ActionRestoreVersion && entry.destroying() {
-		return nil, errorf(ErrVersionDestroyed, "%s cannot be restored: its destruction has begun", c.name).
-			with("key_version", c.name.String())
+	if c.action == ActionRestoreVersion && (entry.destroying() || entry.State == StateDestroyed) {
+		return nil, errorf(ErrVersionDestroyed, "%s is %s and cannot be restored: %s", c.name, entry.State, entry.wayOut(c.action)).
+			with("key_version", c.name.String()).with("state", entry.State.String())
 	}
 	if entry.State == to && !c.repair {
 		return nil, s.checkSchedule(now, entry, c)
@@ -255,6 +270,7 @@ func (s *Service) stateChange(now *Snapshot, c *stateCall) (*Change, error) {
 	moved.StatePrincipal, moved.StateReason = c.principal.Name, c.reason
 	moved.DestroyTime, moved.RestoreTo = time.Time{}, 0
 	if to == StateDestroyScheduled {
+		moved.StateTime = c.begin
 		moved.DestroyTime, moved.RestoreTo = moved.StateTime.Add(s.windowOf(c.window)), entry.State.restoredTo()
 	}
 	return &Change{Versions: []*Version{&moved}}, nil
@@ -296,8 +312,32 @@ func (c *stateCall) refusal(entry *versionEntry) error {
 		ActionEnableVersion: "enabled", ActionDisableVersion: "disabled", ActionRestrictVersion: "restricted",
 		ActionRevokeVersion: "revoked", ActionScheduleVersion: "scheduled for destruction", ActionRestoreVersion: "restored",
 	}[c.action]
-	return errorf(ErrTransition, "%s is %s and cannot be %s", c.name, entry.State, doing).
+	why := ""
+	if way := entry.wayOut(c.action); way != "" {
+		why = ": " + way
+	}
+	return errorf(ErrTransition, "%s is %s and cannot be %s%s", c.name, entry.State, doing, why).
 		with("key_version", c.name.String()).with("state", entry.State.String())
+}
+
+// wayOut says what leads to what an action wanted that the version's state does not allow,
+// or why nothing does; empty if there is nothing to add to the state.
+func (v *versionEntry) wayOut(a Action) string {
+	switch {
+	case v.State == StateDestroyed:
+		return "its object was destroyed at " + timeText(v.DestroyTime) + ", which is final"
+	case v.destroying():
+		return "its destruction has begun, which is final"
+	case v.State == StateDestroyScheduled && v.restoreTo() == StateRevoked:
+		return "it was REVOKED before, and is again when it is restored"
+	case v.State == StateDestroyScheduled:
+		return "restore it first; that makes it DISABLED, in which it cannot be used either"
+	case v.State == StateRevoked:
+		return "a revocation is for ever"
+	case v.State == StateRewrapOnly && a == ActionScheduleVersion:
+		return "disable or revoke it first"
+	}
+	return ""
 }
 
 // dataLoss is the error of a change that loses what the version protects.

@@ -117,6 +117,9 @@ type Coordination interface {
 	// TryLock is Lock, but ok is false at once if another holds it.
 	TryLock(ctx context.Context, name string) (unlock func(), ok bool, err error)
 
+	// Clock reads the clock of the store's server; the zero time: it has none of its own.
+	Clock(ctx context.Context) (time.Time, error)
+
 	// Listen calls wake soon after a change of the metadata or of a lease row by another
 	// process, and whenever such a call may have been missed, until ctx ends. wake
 	// must not block.

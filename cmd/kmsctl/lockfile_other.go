@@ -9,3 +9,6 @@ func lockFile(*os.File) error { return nil }
 
 // keepOwner does nothing: a file belongs to whoever writes it.
 func keepOwner(*os.File, os.FileInfo) {}
+
+// inode does not tell here which names stand for one file.
+func inode(os.FileInfo) (id any, names uint64) { return nil, 1 }

@@ -26,3 +26,15 @@ func keepOwner(file *os.File, from os.FileInfo) {
 		_ = file.Chown(int(owner.Uid), int(owner.Gid)) // only root may give a file away
 	}
 }
+
+// inode tells which file a name stands for, and how many names that has. The numbers have
+// other types on other systems.
+func inode(info os.FileInfo) (id any, names uint64) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil, 1
+	}
+	return [2]any{stat.Dev, stat.Ino}, widened(stat.Nlink)
+}
+
+func widened[T uint16 | uint32 | uint64](n T) uint64 { return uint64(n) }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -135,12 +137,60 @@ func TestRewrapFailures(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, stderr)
 		}
 	}
-	w.failsWith(strings.Repeat("A", 200_000), exitFailure, words("rewrap --out "+w.file("out")), "longer than any ciphertext")
 	w.failsWith("nonsense\n", exitFailure, words("rewrap --count"), "1 ciphertexts cannot be read")
 	got := w.okWith(gone[0]+"\n", words("rewrap --count --key orders")...)
 	if !strings.Contains(got, "unknown in this namespace") || !strings.Contains(got, w.uidOf(gone[0]).String()) {
 		t.Errorf("counted as\n%s", got)
 	}
+}
+
+// A line longer than any ciphertext comes out as it went in, is told and counted once, and
+// the lines around it are rewrapped, also when a run goes on from the middle of it.
+func TestRewrapLongLines(t *testing.T) {
+	w := newWorld(t)
+	w.ok(words("key create orders")...)
+	good := w.blobs("orders", 2)
+	w.ok(words("rotate orders")...)
+	long := strings.Repeat("A", 3*chunkBytes+5)
+	in := strings.Join([]string{good[0], long, good[1], strings.Repeat("B", maxBlobLine)}, "\n") // no end of the last line
+	want := "2 rewrapped, 0 under the primary version before, 2 failed"
+	check := func(out string, stderr string, code int) {
+		t.Helper()
+		lines := strings.Split(out, "\n")
+		if len(lines) != 4 || lines[0] == good[0] || lines[1] != long || lines[2] == good[1] || len(lines[3]) != maxBlobLine {
+			t.Fatalf("%d lines, %d bytes for %d", len(lines), len(out), len(in))
+		}
+		if code != exitFailure || strings.Count(stderr, "line 2: it is longer than any ciphertext") != 1 ||
+			strings.Count(stderr, "line 4: it is longer") != 1 || !strings.Contains(stderr, want) {
+			t.Fatalf("exit code %d, %s", code, stderr)
+		}
+	}
+	stdout, stderr, code := w.exit(in, "rewrap")
+	check(stdout, stderr, code)
+	_, stderr, code = w.exit(in, "rewrap", "--count")
+	if code != exitFailure || !strings.Contains(stderr, "2 ciphertexts cannot be read") {
+		t.Errorf("counted with exit code %d, %s", code, stderr)
+	}
+
+	// A run that was interrupted after the first chunk, which ends in the middle of line 2.
+	path, out := w.write("in", in), w.file("out")
+	input := &lineReader{r: bufio.NewReaderSize(strings.NewReader(in), maxBlobLine), sum: sha256.New()}
+	first, err := input.chunk()
+	w.must(err)
+	if !first.mark.InLine || first.mark.Lines != 2 {
+		t.Fatalf("the first chunk ends at %+v", first.mark)
+	}
+	first.mark.OutputBytes = first.mark.InputBytes
+	state, err := json.Marshal(first.mark)
+	w.must(err)
+	w.must(os.WriteFile(out+".partial", []byte(stdout[:first.mark.OutputBytes]), 0o600))
+	w.must(os.WriteFile(out+".partial-state", state, 0o600))
+	_, stderr, code = w.exit("", "rewrap", "--in", path, "--out", out)
+	want = "1 rewrapped, 0 under the primary version before, 2 failed" // one of them told by the first run
+	if strings.Contains(stderr, "line 2:") || !strings.Contains(stderr, "going on after line 2") {
+		t.Errorf("going on, it says:\n%s", stderr)
+	}
+	check(w.read("out"), "line 2: it is longer than any ciphertext"+stderr, code)
 }
 
 // tree makes a directory of encrypted files and others; it returns the plaintexts.
@@ -233,7 +283,7 @@ func TestHeadersInPlace(t *testing.T) {
 	path := w.file("tree/sub/deep/c")
 	examine := func() *encryptedFile {
 		t.Helper()
-		f, err := (&rewrapper{flags: &rewrapFlags{}}).examine(target{path, true})
+		f, err := (&rewrapper{flags: &rewrapFlags{}}).examine(&target{path: path, asked: true})
 		w.must(err)
 		return f
 	}
@@ -284,6 +334,57 @@ func TestHeadersInPlace(t *testing.T) {
 	if err := replaceStart(path, old.old, done.old, 0); err == nil || !strings.Contains(err.Error(), "changed by somebody") {
 		t.Errorf("a file that has changed: %v", err)
 	}
+	w.wantTree(plain)
+}
+
+// A file with several names is rewrapped once, and stays one file; a file that is given
+// twice is rewrapped once too.
+func TestRewrapHardLinks(t *testing.T) {
+	w := newWorld(t)
+	w.ok(words("key create orders")...)
+	plain := w.tree()
+	link := func(old, name string) {
+		t.Helper()
+		w.must(os.Link(w.file("tree/"+old), w.file(name)))
+		if rest, ok := strings.CutPrefix(name, "tree/"); ok {
+			plain[rest] = plain[old]
+		}
+	}
+	same := func(one, other string) bool {
+		t.Helper()
+		a, err := os.Stat(w.file(one))
+		w.must(err)
+		b, err := os.Stat(w.file(other))
+		w.must(err)
+		return os.SameFile(a, b)
+	}
+	link("a", "tree/a2")
+	link("a", "tree/sub/a3")
+	link("sub/remote", "tree/remote2")
+	link("sub/b", "elsewhere")
+	w.ok(words("rotate orders")...)
+	if counted := w.result("rewrap", "--count", w.file("tree")); counted.under("orders/versions/1") != 4 {
+		t.Errorf("counted %+v", counted)
+	}
+	record := w.result("rewrap", "--context", "host=web1", w.file("tree"), w.file("tree/sub"), w.file("tree/a"))
+	if record.Rewrapped != 4 || record.under("orders/versions/2") != 4 || record.Older != 0 || record.Failed != 0 {
+		t.Errorf("rewrapped %+v", record)
+	}
+	if !same("tree/a", "tree/a2") || !same("tree/a", "tree/sub/a3") || !same("tree/sub/remote", "tree/remote2") || !same("elsewhere", "tree/sub/b") {
+		t.Error("names of one file have become names of several")
+	}
+	w.ok(words("revoke orders/1 --reason over --accept-data-loss -y")...)
+	w.wantTree(plain)
+	w.ok("decrypt", "orders", "--context", "host=web1", "--in", w.file("elsewhere"), "--out", w.file("back"), "--force")
+
+	// A ciphertext that is replaced as a whole is a copy, which names elsewhere do not get.
+	link("sub/remote", "far")
+	w.must(os.Remove(w.file("tree/remote2")))
+	w.ok(words("rotate orders")...)
+	w.rewrapFails([]string{"--context", "host=web1", w.file("tree/sub/remote")},
+		"it has 1 more names (hard links) elsewhere", "1 names (hard links) outside of the paths")
+	w.ok("rewrap", "--context", "host=web1", w.file("far"))
+	delete(plain, "remote2")
 	w.wantTree(plain)
 }
 

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -21,16 +19,10 @@ import (
 // headerWrites is how many files' headers are replaced at once: each waits for the disk.
 const headerWrites = 8
 
-// target is a file to rewrap.
-type target struct {
-	path  string
-	asked bool // its path was given, so it has to be one of ours
-}
-
 // encryptedFile is a target that is one of ours. If its ciphertext changes its first old
 // bytes, which is all of a file that "encrypt --remote" has made, are replaced.
 type encryptedFile struct {
-	path   string
+	*target
 	old    []byte
 	header *envelope.FileHeader // nil: the file is a single ciphertext
 	*ciphertext
@@ -59,40 +51,8 @@ func (r *rewrapper) files(ctx context.Context, paths []string) error {
 	return r.finish(ctx, t, true)
 }
 
-// findTargets lists the files. In directories it leaves out links and what is no regular
-// file, and what rewrap itself has left.
-func findTargets(ctx context.Context, paths []string) ([]target, error) {
-	var targets []target
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil {
-			return nil, err
-		}
-		if !info.IsDir() {
-			if path, err = filepath.EvalSymlinks(path); err != nil { // the file is replaced, not the link to it
-				return nil, err
-			}
-			targets = append(targets, target{path, true})
-			continue
-		}
-		err = filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {
-			if err := errors.Join(err, ctx.Err()); err != nil {
-				return err
-			}
-			if entry.Type().IsRegular() && !isLeftover(entry.Name()) {
-				targets = append(targets, target{path, false})
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return targets, nil
-}
-
 // someFiles rewraps a batch of files.
-func (r *rewrapper) someFiles(ctx context.Context, targets []target, t *tally) error {
+func (r *rewrapper) someFiles(ctx context.Context, targets []*target, t *tally) error {
 	var files []*encryptedFile
 	var all []*ciphertext
 	for _, target := range targets {
@@ -129,21 +89,27 @@ func (r *rewrapper) someFiles(ctx context.Context, targets []target, t *tally) e
 	_ = group.Wait() // each failure is that of its file
 	for _, file := range files {
 		t.add(r.a, file.ciphertext, func() string { return file.path })
+		if file.changed() && file.outside > 0 {
+			r.a.sayf("kmsctl: %s: it has %d more names (hard links) elsewhere, which are under the old version still", file.path, file.outside)
+			t.elsewhere += file.outside
+		}
 	}
 	return nil
 }
 
 // examine reads what there is to rewrap in a file; nil: it is none of ours. Unless files are
 // only counted, it first brings to an end what an interrupted run has left of it.
-func (r *rewrapper) examine(t target) (*encryptedFile, error) {
+func (r *rewrapper) examine(t *target) (*encryptedFile, error) {
 	file, err := os.Open(t.path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }() // it was only read
 	if !r.flags.count {
-		if err := recoverFile(file, t.path); err != nil {
-			return nil, err
+		for _, name := range t.names() {
+			if err := recoverFile(file, name); err != nil {
+				return nil, err
+			}
 		}
 	}
 	start := make([]byte, envelope.FileHeaderMaxSize)
@@ -159,7 +125,7 @@ func (r *rewrapper) examine(t target) (*encryptedFile, error) {
 			return nil, err
 		}
 		prefix := header.ID.Prefix()
-		return &encryptedFile{t.path, start[:size], &header, newCiphertext(header.WrappedKey, prefix[:])}, nil
+		return &encryptedFile{t, start[:size], &header, newCiphertext(header.WrappedKey, prefix[:])}, nil
 	case bytes.HasPrefix(start, []byte(blobMagic)):
 		rest, err := io.ReadAll(io.LimitReader(file, envelope.MaxBlobSize+1))
 		if err != nil {
@@ -167,7 +133,7 @@ func (r *rewrapper) examine(t target) (*encryptedFile, error) {
 		}
 		blob := append(start, rest...)
 		if c := newCiphertext(blob, nil); c.err == nil && c.parsed.Kind == envelope.KindData {
-			return &encryptedFile{t.path, blob, nil, c}, nil
+			return &encryptedFile{t, blob, nil, c}, nil
 		}
 	}
 	if t.asked {
@@ -176,14 +142,32 @@ func (r *rewrapper) examine(t target) (*encryptedFile, error) {
 	return nil, nil //nolint:nilnil // none of ours
 }
 
-// replace puts the new wrapped key, or ciphertext, into the file.
+// replace puts the new wrapped key, or ciphertext, into the file, under all its names.
 func (r *rewrapper) replace(f *encryptedFile) error {
-	if f.header == nil {
-		return replaceStart(f.path, f.old, f.out, math.MaxInt64) // small, and nothing of it stays as it was
+	before, err := os.Lstat(f.path)
+	if err != nil {
+		return err
 	}
+	if f.header == nil {
+		err = replaceStart(f.path, f.old, f.out, math.MaxInt64) // small, and nothing of it stays as it was
+	} else {
+		err = r.replaceHeader(f)
+	}
+	if err != nil {
+		return err
+	}
+	return f.link(before)
+}
+
+// replaceHeader copies a small file, unless it has names that a copy would not get.
+func (r *rewrapper) replaceHeader(f *encryptedFile) error {
 	header, err := envelope.AppendFileHeader(nil, envelope.FileHeader{ID: f.header.ID, WrappedKey: f.out})
 	if err != nil {
 		return err
 	}
-	return replaceStart(f.path, f.old, header, r.copyLimit)
+	limit := r.copyLimit
+	if f.outside > 0 {
+		limit = 0
+	}
+	return replaceStart(f.path, f.old, header, limit)
 }

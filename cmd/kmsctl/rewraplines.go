@@ -29,7 +29,11 @@ const (
 // errNoResume is wrapped by the error of a run whose output cannot be gone on with.
 var errNoResume = errors.New("standard output has no place to go on from")
 
-// line is a line of the input. What is no base64 fails.
+// errLongLine is the error of a line that goes through unread.
+var errLongLine = errors.New("it is longer than any ciphertext")
+
+// line is a line of the input. What is no base64 fails. One that is longer than any
+// ciphertext is several of the same number: the first fails, the others have no ciphertext.
 type line struct {
 	number int
 	text   []byte // with its end
@@ -161,7 +165,8 @@ func (c *chunk) ciphertexts() []*ciphertext {
 type lineReader struct {
 	r      *bufio.Reader
 	sum    hash.Hash // of all that was read
-	number int       // of lines read
+	number int       // of lines read, or begun
+	inLine bool      // in the middle of a line that is longer than any ciphertext
 	bytes  int64
 }
 
@@ -186,23 +191,37 @@ func (in *lineReader) chunk() (*chunk, error) {
 	c := &chunk{done: make(chan error, 1)}
 	for size := 0; len(c.lines) < rewrapBatch && size < chunkBytes; {
 		text, err := in.r.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
-			return nil, fmt.Errorf("line %d of the input is longer than any ciphertext", in.number+1)
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
+		full := errors.Is(err, bufio.ErrBufferFull)
+		if err != nil && !full && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		if len(text) == 0 {
 			break
 		}
-		in.number++
 		in.bytes += int64(len(text))
 		in.sum.Write(text)
 		size += len(text)
-		c.lines = append(c.lines, newLine(in.number, bytes.Clone(text)))
+		c.lines = append(c.lines, in.line(bytes.Clone(text), full))
 	}
-	c.mark = resumeMark{Lines: in.number, InputBytes: in.bytes, InputSHA256: in.sum.Sum(nil)}
+	c.mark = resumeMark{Lines: in.number, InLine: in.inLine, InputBytes: in.bytes, InputSHA256: in.sum.Sum(nil)}
 	return c, nil
+}
+
+// line makes a line of what was read. goes: it goes on after that.
+func (in *lineReader) line(text []byte, goes bool) line {
+	begins := !in.inLine
+	if begins {
+		in.number++
+	}
+	in.inLine = goes
+	switch {
+	case !begins:
+		return line{number: in.number, text: text}
+	case goes:
+		return line{in.number, text, &ciphertext{err: errLongLine}}
+	default:
+		return newLine(in.number, text)
+	}
 }
 
 // newLine decodes a line. An empty one has no ciphertext.

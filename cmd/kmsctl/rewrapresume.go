@@ -21,6 +21,7 @@ import (
 // resumeMark is where a run stands.
 type resumeMark struct {
 	Lines       int    `json:"lines"`
+	InLine      bool   `json:"in_line,omitempty"` // the last of them is not over
 	InputBytes  int64  `json:"input_bytes"`
 	InputSHA256 []byte `json:"input_sha256"` // of so many bytes of the input
 	OutputBytes int64  `json:"output_bytes"`
@@ -191,16 +192,21 @@ func (in *lineReader) skip(mark resumeMark) error {
 	if n != mark.InputBytes || !bytes.Equal(in.sum.Sum(nil), mark.InputSHA256) {
 		return errors.New("the beginning is not the same")
 	}
-	in.number, in.bytes = mark.Lines, mark.InputBytes
+	in.number, in.inLine, in.bytes = mark.Lines, mark.InLine, mark.InputBytes
 	return nil
 }
 
-// countOutput counts what an earlier run has written.
+// countOutput counts what an earlier run has written. What is no ciphertext has failed then.
 func (t *tally) countOutput(r io.Reader) error {
 	lines := &lineReader{r: bufio.NewReaderSize(r, maxBlobLine), sum: noSum{}}
 	return lines.chunks(func(c *chunk) error {
 		for _, l := range c.lines {
-			if l.ciphertext != nil && l.err == nil {
+			switch {
+			case l.ciphertext == nil:
+			case l.err != nil:
+				t.failed++
+				t.last = l.err
+			default:
 				t.count(l.blob)
 			}
 		}

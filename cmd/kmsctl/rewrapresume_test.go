@@ -18,9 +18,10 @@ import (
 // counting counts rewraps, and holds all but the first batch up until it is told not to.
 type counting struct {
 	kms.API
-	first []byte // of the first batch
-	items atomic.Int64
-	free  atomic.Bool
+	first   []byte // of the first batch
+	refuses bool   // it refuses them instead
+	items   atomic.Int64
+	free    atomic.Bool
 }
 
 // holding counts in front of a service; line is the first one that is to come.
@@ -34,6 +35,9 @@ func (w *world) holding(line string) *counting {
 func (c *counting) RewrapDataKeys(ctx context.Context, p kms.Principal, r *kms.RewrapDataKeysRequest) ([]kms.DataKeyResult, error) {
 	c.items.Add(int64(len(r.Items)))
 	if !c.free.Load() && !bytes.Equal(r.Items[0].Wrapped, c.first) {
+		if c.refuses {
+			return nil, &kms.Error{Sentinel: kms.ErrUnauthenticated}
+		}
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -135,10 +139,11 @@ func TestRewrapInterrupted(t *testing.T) {
 	lines := w.blobs("orders", 4096)
 	w.ok(words("rotate orders")...)
 	api := w.holding(lines[0])
+	api.refuses = true
 	held := &world{T: t, dir: t.TempDir()}
 	held.serve(api)
 	in := held.write("in", strings.Join(lines, "\n")+"\n")
-	args := []string{"rewrap", "--in", in, "--out", held.file("out"), "--timeout", "2s"}
+	args := []string{"rewrap", "--in", in, "--out", held.file("out")}
 	held.fails(exitFailure, args, "stopped: 1024 rewrapped", "goes on where it stopped")
 	api.items.Store(0)
 	api.free.Store(true)

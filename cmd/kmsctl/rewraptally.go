@@ -18,7 +18,8 @@ type tally struct {
 	what string // ciphertexts, files
 
 	rewrapped, unchanged, failed int
-	other                        int // files that are not encrypted
+	other                        int    // files that are not encrypted
+	elsewhere                    uint64 // names of files that were replaced, which stand for the old files
 	last                         error
 
 	under    map[uid]int
@@ -258,6 +259,12 @@ func (t *tally) verdict(counting bool) error {
 		return &advisedError{
 			fmt.Errorf("%d %s are under an older version: a key was rotated meanwhile, or an earlier run had failures", older, t.what),
 			"repeat the command with what came out.",
+		}
+	}
+	if t.elsewhere > 0 {
+		return &advisedError{
+			fmt.Errorf("%d names (hard links) outside of the paths are those of files under an older version", t.elsewhere),
+			"rewrap them too: find them by their inode, or give a directory that holds them all.",
 		}
 	}
 	return nil

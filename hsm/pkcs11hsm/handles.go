@@ -15,6 +15,8 @@ const (
 	// maxMisses is the most UIDs that are remembered as not found. When so many
 	// were searched for within an interval, no more are.
 	maxMisses = 256
+	// maxWitnesses is by how many keys a token is recognised.
+	maxWitnesses = 1024
 )
 
 // keyHandle is one key as the hot path needs it.
@@ -193,6 +195,19 @@ func (h *handleTable) reset() {
 	}
 	h.stale = true
 	clear(h.misses)
+}
+
+// tokenKeys are the keys in the table that are in the token, up to maxWitnesses.
+func (h *handleTable) tokenKeys() []hsm.UID {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	var uids []hsm.UID
+	for uid, k := range h.keys {
+		if !k.sessionKey && len(uids) < maxWitnesses {
+			uids = append(uids, uid)
+		}
+	}
+	return uids
 }
 
 // dropSessionKeys drops the keys that ended with the anchor session.

@@ -3,6 +3,7 @@ package pkcs11hsm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,9 @@ type outage struct {
 	backOff time.Duration
 	next    time.Time // of the next try
 	trying  bool
+
+	// witnesses are keys that the token held when it was lost: for who restores it.
+	witnesses []hsm.UID
 }
 
 // begin opens the circuit; the first try is due at once.
@@ -99,7 +103,50 @@ func (t *Token) reconnect(ctx context.Context, force bool) error {
 		return err
 	}
 	t.pool.invalidate(t.pool.current())
+	if known := t.handles.tokenKeys(); len(known) > 0 {
+		t.outage.witnesses = known
+	}
 	t.handles.reset()
 	t.handles.dropSessionKeys()
-	return t.relogIn(ctx)
+	if err := t.relogIn(ctx); err != nil {
+		return err
+	}
+	return t.recognize(ctx)
+}
+
+// recognize makes sure that the token that was found is the one that was lost, and not another
+// of the same name: it has to hold one of the keys that were known. In another token every key
+// would seem to be destroyed, and new ones would be made where nobody looks for them. The
+// serial number decides nothing: where a vendor's cluster fails over it may change.
+func (t *Token) recognize(ctx context.Context) error {
+	known := t.outage.witnesses
+	if len(known) == 0 {
+		return nil
+	}
+	recognized := false
+	_, err := t.once(ctx, func(s *session) error {
+		var err error
+		recognized, err = search{t, s}.holdsOne(known)
+		return err
+	})
+	if err == nil && !recognized {
+		err = fmt.Errorf("%w: another token answers to %s, with serial number %q: it holds none of the %d keys that were known",
+			hsm.ErrTokenNotFound, t.module.want, t.module.token.SerialNumber, len(known))
+	}
+	return err
+}
+
+// witnessSearches is how many keys are searched for one by one before all are listed: almost
+// always the first is there.
+const witnessSearches = 4
+
+// holdsOne reports whether the token holds one of the keys.
+func (q search) holdsOne(known []hsm.UID) (bool, error) {
+	for _, uid := range known[:min(len(known), witnessSearches)] {
+		if key, err := q.key(uid); err != nil || key != nil {
+			return key != nil, err
+		}
+	}
+	all, err := q.keys(nil)
+	return slices.ContainsFunc(all, func(g *group) bool { return slices.Contains(known, g.uid) }), err
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +24,7 @@ func diagnosePostgres(ctx context.Context, db *sql.DB, dsn string) []kms.Finding
 	}
 	return []kms.Finding{
 		diagnoseServer(ctx, db),
+		diagnoseSession(ctx, db, config),
 		diagnoseDurability(ctx, db),
 		diagnoseFailOver(ctx, db, config),
 		diagnoseEncryption(ctx, db, config),
@@ -67,42 +67,6 @@ func diagnoseDurability(ctx context.Context, db *sql.DB) kms.Finding {
 			"%s: a crash of the server's machine can damage the database", detail)
 	}
 	return finding(check, detail)
-}
-
-// diagnoseFailOver says whether a change that was acknowledged survives the loss of the
-// primary. Only a synchronous standby is sure to have it.
-func diagnoseFailOver(ctx context.Context, db *sql.DB, config *pgx.ConnConfig) kms.Finding {
-	const check = "fail-over"
-	hosts := postgresHosts(config)
-	var names, standbys string
-	var synchronous int
-	// Without the role pg_monitor the state of standbys is hidden: NULL.
-	err := db.QueryRowContext(ctx, "SELECT current_setting('synchronous_standby_names'), "+
-		"coalesce(string_agg(application_name || ' ' || coalesce(sync_state, 'hidden'), ', ' ORDER BY application_name), ''), "+
-		"count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) FROM pg_stat_replication").
-		Scan(&names, &standbys, &synchronous)
-	if err != nil {
-		return broken(check, err)
-	}
-	hidden := strings.Contains(standbys, "hidden")
-	const makeSynchronous = "set synchronous_standby_names on the primary; fail over to a synchronous standby only"
-	switch {
-	case names == "" && len(hosts) > 1:
-		return concern(kms.SeverityError, check, makeSynchronous,
-			"the dsn names %d hosts, but no standby is synchronous: a fail-over can lose changes that were acknowledged, "+
-				"such as a revocation", len(hosts))
-	case names == "" && standbys != "":
-		return concern(kms.SeverityWarning, check, makeSynchronous,
-			"there are standbys (%s), but none is synchronous: a fail-over to one can lose acknowledged changes", standbys)
-	case names == "":
-		return finding(check, "no standby: changes are as durable as the server's disk")
-	case synchronous == 0 && !hidden:
-		return concern(kms.SeverityError, check, "start the standby, or take it out of synchronous_standby_names",
-			"synchronous_standby_names is %s, but no synchronous standby is connected: changes wait for one", clip(names))
-	case hidden:
-		return finding(check, fmt.Sprintf("synchronous_standby_names is %s; grant pg_monitor to the role to see more", clip(names)))
-	}
-	return finding(check, "synchronous standby: "+clip(standbys))
 }
 
 func diagnoseEncryption(ctx context.Context, db *sql.DB, config *pgx.ConnConfig) kms.Finding {

@@ -54,6 +54,10 @@ type dialect struct {
 	// nil: there are none.
 	notify func(ctx context.Context, tx *sql.Tx) error
 
+	// clock is a statement that reads the server's clock, in microseconds since 1970.
+	// Empty: it is this machine's.
+	clock string
+
 	// isConflict tells that a statement failed because a row exists already, or does
 	// not exist, that another row refers to.
 	isConflict func(error) bool

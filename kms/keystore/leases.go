@@ -155,6 +155,19 @@ func (s *Store) TryLock(ctx context.Context, name string) (unlock func(), ok boo
 	return s.database.connection.peers.TryLock(ctx, name)
 }
 
+// Clock reads the clock of the database's server; the zero time: it is this machine's.
+func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+	statement := s.database.dialect.clock
+	if statement == "" {
+		return time.Time{}, nil
+	}
+	var micros int64
+	if err := s.database.connection.db.QueryRowContext(ctx, statement).Scan(&micros); err != nil {
+		return time.Time{}, unavailable(err, cannotRead)
+	}
+	return time.UnixMicro(micros).UTC(), nil
+}
+
 // Listen calls wake when other processes may have changed something, until ctx ends.
 func (s *Store) Listen(ctx context.Context, wake func()) {
 	s.database.connection.peers.Listen(ctx, wake)

@@ -59,6 +59,7 @@ func postgresDialect() *dialect {
 		// A record in the write-ahead log, of the transaction and of nothing else.
 		confirm:    "SELECT pg_logical_emit_message(true, 'keyholt', 'confirm')",
 		notify:     news.notify,
+		clock:      "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
 		isConflict: isPostgresConflict,
 		diagnose:   diagnosePostgres,
 	}

@@ -18,6 +18,7 @@ var coordinationTests = []test{
 	{"Locks", testLocks},
 	{"LocksExcludeOthers", testLocksExcludeOthers},
 	{"Listen", testListen},
+	{"Clock", testClock},
 }
 
 // sampleLease is a lease that a replica joins with.
@@ -233,4 +234,20 @@ func testListen(t *testing.T, target *Target) {
 	}
 	cancel()
 	<-ended
+}
+
+// testClock: a store that has a clock of its own tells its time.
+func testClock(t *testing.T, target *Target) {
+	before := time.Now()
+	at, err := target.Store.Clock(t.Context())
+	if err != nil {
+		t.Fatalf("Clock: %v", err)
+	}
+	if target.Store.Exclusive() != at.IsZero() {
+		t.Errorf("the clock is at %v", at)
+	}
+	const apart = time.Minute // the servers of tests run on this machine
+	if !at.IsZero() && (at.Before(before.Add(-apart)) || at.After(time.Now().Add(apart))) {
+		t.Errorf("the clock is at %v, and here it is %v", at, before)
+	}
 }
