@@ -43,7 +43,7 @@ func TestPatienceIsShared(t *testing.T) {
 		if p.detached(t.Context()).Done() != first {
 			t.Error("a context of its own within the step")
 		}
-		time.Sleep(1) //nolint:forbidigo // of a synctest bubble
+		time.Sleep(time.Nanosecond) //nolint:forbidigo // of a synctest bubble
 		if p.detached(t.Context()).Done() == first {
 			t.Error("the same context after the step")
 		}

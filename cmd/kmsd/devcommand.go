@@ -19,7 +19,8 @@ func devCommand() *cobra.Command {
 			"one directory. What is there already is used again. Standard output says how to talk to the server;\n" +
 			"the log goes to standard error.\n\n" +
 			"Whoever can read the directory has the token and its PIN: this is not for production.",
-		Args: noArguments,
+		Args:   noArguments,
+		PreRun: tuneAllocator,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkAddress(listen); err != nil {
 				return usageError("--listen: %v", err)

@@ -41,7 +41,8 @@ func hsmBenchCommand() *cobra.Command {
 			"keyholt-bench, which it generates in the token and destroys; it touches no other object. It works beside a\n" +
 			"server, with which it shares the token's speed and number of sessions. With the default duration it takes\n" +
 			"about a minute and a half.",
-		Args: noArguments,
+		Args:   noArguments,
+		PreRun: tuneAllocator,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if duration <= 0 || duration > maxBenchDuration {
 				return usageError("--duration: want more than 0s and at most %v", maxBenchDuration)

@@ -21,7 +21,8 @@ func serveCommand() *cobra.Command {
 			"it at once. SIGHUP makes it open its audit file anew.\n\n" +
 			"docs/configuration.md describes the configuration file.\n\n" +
 			"Exit codes:\n" + exitCodeHelp(),
-		Args: noArguments,
+		Args:   noArguments,
+		PreRun: tuneAllocator,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if path == "" {
 				return usageError("%s needs --config FILE", cmd.CommandPath())
