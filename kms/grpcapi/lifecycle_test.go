@@ -14,6 +14,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/keyholt/keyholt/kms"
 	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
@@ -191,3 +192,19 @@ type brokenListener struct{ addr net.Addr }
 func (brokenListener) Accept() (net.Conn, error) { return nil, errBroken }
 func (brokenListener) Close() error              { return nil }
 func (l brokenListener) Addr() net.Addr          { return l.addr }
+
+// TestServeThatIsStoppedAtOnce is a signal that comes while the listeners are being served:
+// some are not yet, and it is an end like any other.
+func TestServeThatIsStoppedAtOnce(t *testing.T) {
+	for range 100 {
+		server, err := New(Config{API: &fakeAPI{}, Credentials: authenticated(time.Time{}), Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if err := server.Serve(ctx, bufconn.Listen(1), bufconn.Listen(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

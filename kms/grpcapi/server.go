@@ -137,7 +137,13 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	}
 	group, failed := errgroup.WithContext(ctx)
 	for _, listener := range listeners {
-		group.Go(func() error { return s.grpc.Serve(listener) })
+		group.Go(func() error {
+			err := s.grpc.Serve(listener)
+			if errors.Is(err, grpc.ErrServerStopped) && ctx.Err() != nil {
+				return nil // the drain came before this goroutine did; gRPC has closed the listener
+			}
+			return err
+		})
 	}
 	group.Go(func() error {
 		<-failed.Done()
