@@ -140,7 +140,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		group.Go(func() error {
 			err := s.grpc.Serve(listener)
 			if errors.Is(err, grpc.ErrServerStopped) && ctx.Err() != nil {
-				return nil // the drain came before this goroutine did; gRPC has closed the listener
+				err = nil // the drain came before this goroutine did; gRPC has closed the listener
 			}
 			return err
 		})
