@@ -185,11 +185,7 @@ func EncodeImportKeyVersionResponse(r *kms.ImportKeyVersionResult) *kmsv1.Import
 
 // DecodeImportKeyVersionResponse reads the result of an import.
 func DecodeImportKeyVersionResponse(m *kmsv1.ImportKeyVersionResponse) (*kms.ImportKeyVersionResult, error) {
-	version, err := DecodeKeyVersion(m.GetVersion())
-	if err != nil {
-		return nil, err
-	}
-	key, err := DecodeKey(m.GetKey())
+	version, key, err := decodeVersionAndKey(m)
 	if err != nil {
 		return nil, err
 	}

@@ -219,13 +219,22 @@ func EncodeRotateKeyResponse(r *kms.RotateKeyResult) *kmsv1.RotateKeyResponse {
 	return m
 }
 
-// DecodeRotateKeyResponse reads the result of a rotation.
-func DecodeRotateKeyResponse(m *kmsv1.RotateKeyResponse) (*kms.RotateKeyResult, error) {
+// decodeVersionAndKey reads what a change of the primary version answers with.
+func decodeVersionAndKey(m interface {
+	GetVersion() *kmsv1.KeyVersion
+	GetKey() *kmsv1.Key
+}) (*kms.VersionInfo, *kms.KeyInfo, error) {
 	version, err := DecodeKeyVersion(m.GetVersion())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	key, err := DecodeKey(m.GetKey())
+	return version, key, err
+}
+
+// DecodeRotateKeyResponse reads the result of a rotation.
+func DecodeRotateKeyResponse(m *kmsv1.RotateKeyResponse) (*kms.RotateKeyResult, error) {
+	version, key, err := decodeVersionAndKey(m)
 	if err != nil {
 		return nil, err
 	}
@@ -259,11 +268,7 @@ func EncodeSetPrimaryKeyVersionResponse(r *kms.SetPrimaryResult) *kmsv1.SetPrima
 
 // DecodeSetPrimaryKeyVersionResponse reads the version that is primary now, and its key.
 func DecodeSetPrimaryKeyVersionResponse(m *kmsv1.SetPrimaryKeyVersionResponse) (*kms.SetPrimaryResult, error) {
-	version, err := DecodeKeyVersion(m.GetVersion())
-	if err != nil {
-		return nil, err
-	}
-	key, err := DecodeKey(m.GetKey())
+	version, key, err := decodeVersionAndKey(m)
 	if err != nil {
 		return nil, err
 	}
