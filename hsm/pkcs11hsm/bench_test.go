@@ -69,3 +69,14 @@ func BenchmarkGCM(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkSign(b *testing.B) {
+	token, uid := benchToken(b, hsm.ECDSAP256)
+	digest := make([]byte, 32)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := token.Sign(b.Context(), uid, hsm.ECDSA, digest); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -71,8 +71,8 @@ func (t *Token) once(ctx context.Context, f func(s *session) error) (generation 
 		return l.generation, newCallError("C_GetSessionInfo", pkcs11.CKR_SESSION_HANDLE_INVALID)
 	}
 	err = f(s)
-	var e *callError
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*callError](err)
+	if !ok {
 		return l.generation, err
 	}
 	switch e.class {
@@ -80,8 +80,8 @@ func (t *Token) once(ctx context.Context, f func(s *session) error) (generation 
 		e = t.diagnose(s, e)
 	case classHandle:
 		// Without a login private objects are gone from sight, handles and all.
-		if state := t.state(s); state != nil {
-			errors.As(state, &e)
+		if lost, ok := errors.AsType[*callError](t.state(s)); ok {
+			e = lost
 		}
 	}
 	if e.class == classSession {
@@ -103,11 +103,14 @@ func (t *Token) lostSessions(ctx context.Context, generation uint64, err error) 
 // withHandle runs f as do does, with the handle of a key.
 func (t *Token) withHandle(ctx context.Context, uid hsm.UID, f func(s *session, k keyHandle) error) error {
 	return t.do(ctx, func(s *session) error {
-		k, err := t.handles.lookup(uid, search{t, s})
-		if err != nil {
-			return err
+		k, ok := t.handles.get(uid)
+		if !ok || k.ambiguous {
+			var err error
+			if k, err = t.handles.lookup(uid, search{t, s}); err != nil {
+				return err
+			}
 		}
-		err = f(s, k)
+		err := f(s, k)
 		if c, ok := classOf(err); ok && c == classHandle {
 			t.handles.forget(uid, k.handle)
 		}

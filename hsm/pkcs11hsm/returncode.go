@@ -182,11 +182,11 @@ func wrap(function string, err error) error {
 
 // classOf is the class of an error that wraps a callError; ok is false for others.
 func classOf(err error) (c class, ok bool) {
-	var e *callError
-	if errors.As(err, &e) {
-		return e.class, true
+	e, ok := errors.AsType[*callError](err)
+	if !ok {
+		return 0, false
 	}
-	return 0, false
+	return e.class, true
 }
 
 // sessionIsDead tells that the module knows no such session, as opposed to one that

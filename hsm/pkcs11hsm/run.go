@@ -79,6 +79,30 @@ func (t *Token) run(ctx context.Context, key hsm.UID, items []item, prepare func
 		clear(items)
 		return err
 	}
+	if len(items) == 1 { // most requests: no queue for it
+		err = t.single(ctx, key, op, items)
+	} else {
+		err = t.all(ctx, key, op, items)
+	}
+	if err != nil {
+		for i := range items {
+			clear(items[i].output)
+			items[i] = item{}
+		}
+	}
+	return err
+}
+
+// single runs one item, unless prepare has refused it.
+func (t *Token) single(ctx context.Context, key hsm.UID, op operation, items []item) error {
+	if items[0].err == nil {
+		return t.crossings(ctx, key, op, items, []int{0})
+	}
+	return nil
+}
+
+// all runs items, in several sessions where that is worth it.
+func (t *Token) all(ctx context.Context, key hsm.UID, op operation, items []item) (err error) {
 	queue := newItemQueue(items)
 	if workers := t.workers(op, len(queue.left)); workers > 1 {
 		if err = t.spread(ctx, key, op, queue, workers); errors.Is(err, hsm.ErrUnavailable) {
@@ -89,12 +113,6 @@ func (t *Token) run(ctx context.Context, key hsm.UID, items []item, prepare func
 		}
 	} else {
 		err = t.work(ctx, key, op, queue)
-	}
-	if err != nil {
-		for i := range items {
-			clear(items[i].output)
-			items[i] = item{}
-		}
 	}
 	return err
 }
@@ -196,18 +214,26 @@ func (t *Token) work(ctx context.Context, key hsm.UID, op operation, queue *item
 		if len(batch) == 0 {
 			return nil
 		}
-		for len(batch) > 0 {
-			err := t.withKey(ctx, key, op.spec, func(s *session, h objectHandle) error {
-				done, err := t.cross(s, h, op, queue.items, batch)
-				op.count.Add(operations(done, len(batch), err))
-				batch = batch[done:]
-				return err
-			})
-			if err != nil {
-				return err
-			}
+		if err := t.crossings(ctx, key, op, queue.items, batch); err != nil {
+			return err
 		}
 	}
+}
+
+// crossings runs a batch, in one crossing unless some item ends it early.
+func (t *Token) crossings(ctx context.Context, key hsm.UID, op operation, items []item, batch []int) error {
+	for len(batch) > 0 {
+		err := t.withKey(ctx, key, op.spec, func(s *session, h objectHandle) error {
+			done, err := t.cross(s, h, op, items, batch)
+			op.count.Add(operations(done, len(batch), err))
+			batch = batch[done:]
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cross runs a batch in one crossing. It returns how many items of the batch are finished,

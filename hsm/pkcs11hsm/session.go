@@ -62,8 +62,8 @@ func (t *Token) diagnose(s *session, e *callError) *callError {
 		_, err = t.module.ctx.GetTokenInfo(t.module.slot)
 		err = wrap("C_GetTokenInfo", err)
 	}
-	var found *callError
-	if !errors.As(err, &found) {
+	found, ok := errors.AsType[*callError](err)
+	if !ok {
 		return e.as(classFailed, e.err)
 	}
 	if found.class == classAsk {
