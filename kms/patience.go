@@ -51,3 +51,12 @@ func (c detachedContext) Done() <-chan struct{} { return c.shared.Done() }
 
 // Err tells whether it has passed.
 func (c detachedContext) Err() error { return c.shared.Err() }
+
+// Value asks the shared context first: it has no values but what package context asks for
+// to find out which context ends this one, and why.
+func (c detachedContext) Value(key any) any {
+	if value := c.shared.Value(key); value != nil {
+		return value
+	}
+	return c.Context.Value(key)
+}

@@ -25,6 +25,9 @@ func TestPatienceOutlivesTheCallerAndEnds(t *testing.T) {
 			defer cancel()
 			<-child.Done()
 			took := time.Since(began)
+			if cause := context.Cause(child); !errors.Is(cause, context.DeadlineExceeded) {
+				t.Errorf("it ended for %v", cause)
+			}
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) || took < changeTimeout || took > changeTimeout+patienceStep {
 				t.Errorf("%v after %v, want the end between %v and %v later", ctx.Err(), took, changeTimeout, patienceStep)
 			}

@@ -43,7 +43,9 @@
 //
 // The record of a change of metadata (kms.Action.Changes) has been synced to the disk. Any
 // other has been written to the file, and is synced at once or within an interval
-// of at most a second, as [Sync] says. Records that arrive together share a write and a sync.
+// of at most a second, as [Sync] says; while a sync takes longer than that, no record that
+// comes is taken as kept before the next has succeeded. Records that arrive together share a
+// write and a sync.
 //
 // An error promises nothing: the record may or may not be in the log, and the request
 // must fail. Part of a line is never left before the next record.

@@ -266,6 +266,35 @@ func TestHangingDisk(t *testing.T) {
 	})
 }
 
+// TestHangingSync holds that records do not go on for ever without a sync: when one has taken
+// as long as a record may stay unsynced, each waits for the next.
+func TestHangingSync(t *testing.T) {
+	path := logPath(t)
+	synctest.Test(t, func(t *testing.T) {
+		file := newFaultyFile(t, path)
+		file.gate = make(chan struct{})
+		f := file.open(t, everySecond(t))
+		record(t, f, dataEvent(t))
+		<-file.syncs
+		record(t, f, dataEvent(t)) // the sync may still be in time
+		<-time.After(MaxSyncInterval)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := f.Record(ctx, dataEvent(t)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Record: %v", err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- f.Record(t.Context(), dataEvent(t)) }()
+		synctest.Wait()
+		close(file.gate) // the disk answers again
+		if err := <-done; err != nil {
+			t.Errorf("Record: %v", err)
+		}
+		record(t, f, dataEvent(t))
+		closeFile(t, f)
+	})
+}
+
 // TestErrorsNameWhatFailed keeps the texts that an operator reads useful.
 func TestErrorsNameWhatFailed(t *testing.T) {
 	file := newFaultyFile(t, logPath(t))

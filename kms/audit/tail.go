@@ -23,6 +23,14 @@ type tail struct {
 	// write, and will say so only once: so until a sync succeeds every record waits for
 	// its own.
 	failed error
+	// begun is when the sync began that is under way; zero if none is. One that takes longer
+	// than MaxSyncInterval hangs, and until it has ended every record waits for the next.
+	begun time.Time
+}
+
+// mustWait reports whether every record waits for a sync. It is called under the lock.
+func (t *tail) mustWait() bool {
+	return t.failed != nil || !t.begun.IsZero() && time.Since(t.begun) >= MaxSyncInterval
 }
 
 // wrote takes note of records that were written, and answers those that need no sync.
@@ -30,8 +38,9 @@ type tail struct {
 func (t *tail) wrote(batch []*entry) {
 	t.mu.Lock()
 	t.dirty = true
+	all := t.mustWait()
 	for i, e := range batch {
-		if e.durable || t.failed != nil {
+		if e.durable || all {
 			t.waiting = append(t.waiting, e)
 			batch[i] = nil
 		}
@@ -80,6 +89,9 @@ func (t *tail) flush() error {
 	t.mu.Lock()
 	waiting, dirty := t.waiting, t.dirty
 	t.waiting, t.dirty = nil, false
+	if dirty {
+		t.begun = time.Now()
+	}
 	t.mu.Unlock()
 	if !dirty {
 		return nil
@@ -89,7 +101,7 @@ func (t *tail) flush() error {
 		err = fmt.Errorf("sync the audit log: %w", err)
 	}
 	t.mu.Lock()
-	t.failed = err
+	t.failed, t.begun = err, time.Time{}
 	t.dirty = t.dirty || err != nil
 	t.mu.Unlock()
 	for _, e := range waiting {

@@ -144,10 +144,37 @@ func TestDeadline(t *testing.T) {
 	if after := time.Now(); seen.Before(before) || seen.After(after.Add(100*time.Millisecond)) {
 		t.Errorf("deadline %v, the call was made between %v and %v", seen, before, after)
 	}
+	late, cancelLate := context.WithTimeout(t.Context(), time.Hour)
+	defer cancelLate()
+	if _, err := r.crypto().GenerateRandom(late, &kmsv1.GenerateRandomRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if after := time.Now(); seen.After(after.Add(100 * time.Millisecond)) {
+		t.Errorf("deadline %v, the call was over at %v", seen, after)
+	}
 	wait = true
 	_, err := r.crypto().GenerateRandom(t.Context(), &kmsv1.GenerateRandomRequest{})
 	if status.Code(err) != codes.DeadlineExceeded || !errors.Is(wire.FromStatus(err), context.DeadlineExceeded) {
 		t.Errorf("after the deadline: %v", err)
+	}
+}
+
+// TestEarlierDeadline: the caller's own holds if it is the earlier one.
+func TestEarlierDeadline(t *testing.T) {
+	var seen time.Time
+	r := serve(t, Config{MaxDeadline: time.Hour, API: &fakeAPI{
+		random: func(ctx context.Context, _ int) (kms.Secret, error) {
+			seen, _ = ctx.Deadline()
+			return kms.Secret("x"), nil
+		},
+	}})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	if _, err := r.crypto().GenerateRandom(ctx, &kmsv1.GenerateRandomRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if after := time.Now(); seen.IsZero() || seen.After(after.Add(10*time.Minute)) {
+		t.Errorf("deadline %v, the call was over at %v", seen, after)
 	}
 }
 
