@@ -288,7 +288,7 @@ func TestKeyImportWrappedRefusals(t *testing.T) {
 		says  []string
 	}{
 		{"", exitUsage, "orders --wrapped " + wrapped, []string{"--job is required"}},
-		{"", exitUsage, "orders --job laptop --in - --wrapped " + wrapped, []string{"in wrapped"}},
+		{"", exitUsage, "orders --job laptop --in - --wrapped " + wrapped, []string{"give one of them"}},
 		{"", exitUsage, "orders --job laptop --wrapped=", []string{"--wrapped: want a file"}},
 		{"", exitUsage, "orders --job laptop --public-key x", []string{"--public-key belongs to --wrapped"}},
 		{"", exitUsage, "releases --job laptop --public-key= --wrapped " + wrapped, []string{"--public-key: want a file"}},

@@ -59,7 +59,6 @@ no new ciphertext; rotate the key to use it.`,
 	flags.BoolVar(&f.makePrimary, "make-primary", false, "make the version of an existing key primary")
 	f.key.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("create", "make-primary")
-	cmd.MarkFlagsMutuallyExclusive("in", "wrapped")
 	cmd.RunE = a.connected(func(ctx context.Context, conn *connection, args []string) error {
 		if err := f.check(cmd); err != nil {
 			return err
@@ -81,6 +80,8 @@ func (f *keyImport) check(cmd *cobra.Command) error {
 	switch {
 	case f.job == "":
 		return usagef("--job is required")
+	case cmd.Flags().Changed("in") && cmd.Flags().Changed("wrapped"):
+		return usagef("--in is a key that is wrapped here, --wrapped one that was wrapped elsewhere: give one of them")
 	case cmd.Flags().Changed("wrapped") && f.wrapped == "": // an unset variable of a script: not standard input
 		return usagef("--wrapped: want a file, or - for standard input")
 	case cmd.Flags().Changed("public-key") && f.wrapped == "":
