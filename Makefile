@@ -10,6 +10,9 @@ GO ?= go
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 10s
 
+# What kmsctl and the Go client compile for, of systems that the tests do not run on. (kmsd is for Linux and macOS.)
+PLATFORMS := darwin/amd64 darwin/arm64 linux/arm64 windows/amd64 windows/arm64
+
 BIN := bin
 TOOLS := $(BIN)/tools
 PINNED := benchstat buf golangci-lint protoc-gen-go-grpc
@@ -132,8 +135,12 @@ check-generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc 
 	tools/check-generate.sh
 
 .PHONY: check-imports
-check-imports: ## Check the import rules between the packages
+check-imports: ## Check the import rules between the packages, and that kmsctl and the Go client compile for PLATFORMS
 	$(GO) test -count=1 -run '^TestImportRules' ./softhsm-test
+	@for platform in $(PLATFORMS); do \
+		echo "$$platform: kmsctl, kms/client"; \
+		GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/kmsctl ./kms/client/... || exit; \
+	done
 
 .PHONY: check-tools
 check-tools: ## Test the programs of the tools module

@@ -300,7 +300,7 @@ const (
 
 // Binding is what a ciphertext is bound to.
 type Binding struct {
-	Context map[string]string // encryption context: logged, usable in policy
+	Context map[string]string // encryption context: authenticated, and logged
 	AAD     []byte            // additional authenticated data: opaque, never logged
 }
 

@@ -124,19 +124,19 @@ func (r *ImportKeyVersionRequest) checkJob() error {
 	return nil
 }
 
-// The most bytes of what comes with an import: an RSA ciphertext and what AES key wrap made
-// of an RSA-4096 key, and the largest public key there is.
-const (
-	maxWrappedKey      = 512 + hsm.MaxWrapped
-	maxImportPublicKey = 1024
-)
+// MaxWrappedKey is the most bytes of a wrapped key: an RSA ciphertext and what AES key wrap
+// made of an RSA-4096 key.
+const MaxWrappedKey = 512 + hsm.MaxWrapped
+
+// maxImportPublicKey is the most bytes of the public key that comes with an import.
+const maxImportPublicKey = 1024
 
 func (r *ImportKeyVersionRequest) checkSizes() error {
 	switch {
 	case len(r.WrappedKey) == 0:
 		return required("wrapped_key", true)
-	case len(r.WrappedKey) > maxWrappedKey:
-		return tooMuch("wrapped_key", "%d bytes are more than %d", len(r.WrappedKey), maxWrappedKey)
+	case len(r.WrappedKey) > MaxWrappedKey:
+		return tooMuch("wrapped_key", "%d bytes are more than %d", len(r.WrappedKey), MaxWrappedKey)
 	case len(r.PublicKey) > maxImportPublicKey:
 		return tooMuch("public_key", "%d bytes are more than %d", len(r.PublicKey), maxImportPublicKey)
 	}

@@ -386,3 +386,32 @@ func TestImportCapabilities(t *testing.T) {
 		t.Errorf("the error does not say what is missing and what there is: %v", err)
 	}
 }
+
+// What is wrapped here has the form that CheckWrapped wants of what others wrap; what has not
+// been wrapped, or is not complete, has not.
+func TestCheckWrapped(t *testing.T) {
+	w := newWorld(t, hsmtest.MemoryConfig{}, nil)
+	job := w.job("laptop")
+	for algorithm, size := range map[kms.Algorithm]int{
+		kms.AlgorithmAES256: 32, kms.AlgorithmHMACSHA256: 32, kms.AlgorithmHMACSHA512: 64,
+		kms.AlgorithmECP256SHA256: 138, kms.AlgorithmEd25519: 48, kms.AlgorithmRSA2048PKCS1SHA256: 1218, kms.AlgorithmRSA4096PKCS1SHA512: 2375,
+	} {
+		wrapped := wrap(t, job, randomKey(size))
+		if err := job.CheckWrapped(algorithm, wrapped); err != nil {
+			t.Errorf("%s: %v", algorithm, err)
+		}
+		for what, other := range map[string][]byte{
+			"nothing": nil, "a key that is not wrapped": randomKey(size), "another length": wrapped[1:],
+			"the RSA ciphertext alone": wrapped[:job.Method.ModulusSize()],
+			"a block too few":          wrapped[:job.Method.ModulusSize()+8],
+			"more than there can be":   append(bytes.Clone(wrapped), make([]byte, kms.MaxWrappedKey)...),
+		} {
+			wantError(t, job.CheckWrapped(algorithm, other), kms.ErrInvalidRequest, algorithm.String()+": "+what)
+		}
+	}
+	wantError(t, job.CheckWrapped(kms.AlgorithmHMACSHA512, wrap(t, job, randomKey(32))), kms.ErrInvalidRequest, "a key of another size")
+	wantError(t, job.CheckWrapped(0, wrap(t, job, randomKey(32))), kms.ErrInvalidRequest, "no algorithm")
+	unknown := *job
+	unknown.Method = 0
+	wantError(t, unknown.CheckWrapped(kms.AlgorithmAES256, wrap(t, job, randomKey(32))), kms.ErrInvalidRequest, "no method")
+}

@@ -6,6 +6,7 @@ import (
 	_ "crypto/sha1" //nolint:gosec // of RSA-OAEP, which does not rest on collisions
 	_ "crypto/sha256"
 	"errors"
+	"fmt"
 
 	"github.com/keyholt/keyholt/hsm"
 )
@@ -50,4 +51,25 @@ func (j *ImportJob) Wrap(key []byte) ([]byte, error) {
 		return nil, Invalid(Violation{"import_job.public_key", "cannot be used"}).because(err)
 	}
 	return append(wrapped, value...), nil
+}
+
+// CheckWrapped refuses what Wrap does not make of any key of the algorithm, by its length
+// alone: what somebody else has wrapped is known to be of the right form before it is sent,
+// and most of what is not wrapped at all is not sent. The error is ErrInvalidRequest.
+func (j *ImportJob) CheckWrapped(a Algorithm, wrapped []byte) error {
+	rsaPart, spec := j.Method.ModulusSize(), a.KeySpec(ProfileDerived) // keys of both profiles are of one size
+	refused := func(want string) error {
+		return Invalid(Violation{"wrapped_key", fmt.Sprintf("has %d bytes: a key of %s, wrapped by %s, has %d of RSA ciphertext and after them %s of AES key wrap",
+			len(wrapped), a, j.Method, rsaPart, want)})
+	}
+	value := len(wrapped) - rsaPart
+	switch {
+	case !j.Method.Valid() || !spec.Valid():
+		return Invalid(Violation{"wrapped_key", "is of a method or an algorithm that is not known here"})
+	case !spec.IsPair() && value != spec.Size()+8:
+		return refused(fmt.Sprint(spec.Size() + 8))
+	case value < 16 || value > hsm.MaxWrapped || value%8 != 0: // RFC 5649, section 4.1
+		return refused("16 or more, a multiple of 8,")
+	}
+	return nil
 }

@@ -72,6 +72,20 @@ func overTheWire(t testing.TB, token hsm.Token) kmstest.Fixture {
 // who may do everything, or as "stranger".
 func serveTLS(t testing.TB, token hsm.Token) (connect func(who string) *client.Client) {
 	t.Helper()
+	profile := serveProfiles(t, token)
+	return func(who string) *client.Client {
+		c, err := client.Dial(t.Context(), profile(who))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+}
+
+// serveProfiles is serveTLS for programs: what it returns tells how to connect.
+func serveProfiles(t testing.TB, token hsm.Token) (profile func(who string) client.Profile) {
+	t.Helper()
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	ca, err := authn.CreateLocalCA(dir)
@@ -115,16 +129,11 @@ func serveTLS(t testing.TB, token hsm.Token) (connect func(who string) *client.C
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return func(who string) *client.Client {
-		c, err := client.Dial(t.Context(), client.Profile{
+	return func(who string) client.Profile {
+		return client.Profile{
 			Address: listener.Addr().String(), CAFile: ca.CertFile(),
 			CertFile: file(who + ".pem"), KeyFile: file(who + "-key.pem"),
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = c.Close() })
-		return c
 	}
 }
 

@@ -61,16 +61,16 @@ func (i *importer) key(id string) kms.KeyName {
 	return name
 }
 
-// wrapped has OpenSSL alone wrap a file for the job, as docs/import.md describes.
-func (i *importer) wrapped(file string) []byte {
-	i.Helper()
+// wrapped has OpenSSL alone wrap a file for the job whose public key job.pem is, as docs/import.md describes.
+func (o *openssl) wrapped(file string) []byte {
+	o.Helper()
 	kek := make([]byte, 32)
 	rand.Read(kek)
-	i.write("kek", kek)
-	i.run("pkeyutl", "-encrypt", "-pubin", "-inkey", "job.pem", "-in", "kek", "-out", "kek.wrapped",
+	o.write("kek", kek)
+	o.run("pkeyutl", "-encrypt", "-pubin", "-inkey", "job.pem", "-in", "kek", "-out", "kek.wrapped",
 		"-pkeyopt", "rsa_padding_mode:oaep", "-pkeyopt", "rsa_oaep_md:sha1")
-	i.run("enc", "-id-aes256-wrap-pad", "-K", hex.EncodeToString(kek), "-iv", "A65959A6", "-in", file, "-out", "key.wrapped")
-	return append(i.read("kek.wrapped"), i.read("key.wrapped")...)
+	o.run("enc", "-id-aes256-wrap-pad", "-K", hex.EncodeToString(kek), "-iv", "A65959A6", "-in", file, "-out", "key.wrapped")
+	return append(o.read("kek.wrapped"), o.read("key.wrapped")...)
 }
 
 // imports makes a key of the algorithm whose first version is what a file holds.
@@ -84,11 +84,11 @@ func (i *importer) imports(id string, a kms.Algorithm, file string) *kms.Version
 }
 
 // pair has OpenSSL make a key pair: private.pem, private.der (PKCS#8) and key.pem.
-func (i *importer) pair(options ...string) {
-	i.Helper()
-	i.run(append([]string{"genpkey", "-out", "private.pem"}, options...)...)
-	i.run("pkcs8", "-topk8", "-nocrypt", "-in", "private.pem", "-outform", "DER", "-out", "private.der")
-	i.run("pkey", "-in", "private.pem", "-pubout", "-out", "key.pem")
+func (o *openssl) pair(options ...string) {
+	o.Helper()
+	o.run(append([]string{"genpkey", "-out", "private.pem"}, options...)...)
+	o.run("pkcs8", "-topk8", "-nocrypt", "-in", "private.pem", "-outform", "DER", "-out", "private.der")
+	o.run("pkey", "-in", "private.pem", "-pubout", "-out", "key.pem")
 }
 
 // Keys that OpenSSL made sign here as OpenSSL's own public keys verify, and the reverse.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
@@ -177,6 +178,173 @@ func TestKeyImportRefusals(t *testing.T) {
 		w.failsWith(test.stdin, test.code, words(test.args), test.says...)
 	}
 	w.failsWith(secret, exitUsage, words("key import orders --job laptop --create --make-primary"), "create", "make-primary")
+}
+
+// offline runs kmsctl where no service can be reached, and no profile read; it must succeed.
+func (w *world) offline(stdin string, args ...string) (stdout, stderr string) {
+	w.Helper()
+	profile := w.profile
+	defer func() { w.profile = profile }()
+	w.profile = w.file("missing.yaml")
+	stdout, stderr, code := w.exit(stdin, args...)
+	if code != exitOK {
+		w.Fatalf("kmsctl %s: exit code %d\n%s", strings.Join(args, " "), code, stderr)
+	}
+	return stdout, stderr
+}
+
+// A key that was wrapped on another machine is imported by one that never sees it.
+func TestKeyImportWrapped(t *testing.T) {
+	w := newWorld(t)
+	described := w.ok(words("import-job create laptop")...)
+	job := w.write("laptop.json", w.ok(words("import-job describe laptop -o json")...))
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret)
+
+	wrapped, said := w.offline(string(secret), words("import-job wrap "+job)...)
+	if len(wrapped) != 384+40 || strings.Contains(wrapped, string(secret)) {
+		t.Errorf("%d bytes are wrapped", len(wrapped))
+	}
+	for _, text := range []string{"namespaces/default/importJobs/laptop", "imports until 20", "SHA-256 "} {
+		if !strings.Contains(said, text) {
+			t.Errorf("no %q in %s", text, said)
+		}
+	}
+	if sum := said[strings.LastIndex(said, "SHA-256"):]; !strings.Contains(described, strings.TrimSpace(sum)) {
+		t.Errorf("another public key: %s, the job's is\n%s", sum, described)
+	}
+	out := w.okWith(wrapped, words("key import webhooks --job laptop --wrapped - --create --algorithm HMAC_SHA256 --label from=laptop")...)
+	if !strings.Contains(out, "default/webhooks") || !strings.Contains(out, "IMPORTED") {
+		t.Errorf("imported:\n%s", out)
+	}
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte("message"))
+	if got := w.okWith("message", words("mac webhooks")...); !hmac.Equal([]byte(got), mac.Sum(nil)) {
+		t.Error("another key was imported")
+	}
+
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	w.must(err)
+	der, err := x509.MarshalPKCS8PrivateKey(ec)
+	private := w.writePEM("ec.pem", "PRIVATE KEY", der, err)
+	der, err = x509.MarshalPKIXPublicKey(ec.Public())
+	public := w.writePEM("ec-pub.pem", "PUBLIC KEY", der, err)
+	w.offline("", "import-job", "wrap", job, "--in", private, "--algorithm", "EC_SIGN_P256_SHA256", "--out", w.file("wrapped"))
+	w.ok("key", "import", "releases", "--job", "laptop", "--wrapped", w.file("wrapped"), "--create", "--algorithm", "EC_SIGN_P256_SHA256")
+	out = w.ok("key", "import", "releases", "--job", "laptop", "--wrapped", w.file("wrapped"), "--public-key", public, "--make-primary")
+	if !strings.Contains(out, "versions/2") {
+		t.Errorf("into an existing key:\n%s", out)
+	}
+	for _, version := range []string{"1", "2"} {
+		w.ok("public-key", "releases", "--version", version, "--out", w.file("pub"+version+".pem"))
+		if !ec.PublicKey.Equal(w.publicKey("pub" + version + ".pem")) {
+			t.Errorf("version %s has another public key", version)
+		}
+	}
+
+	edPublic, ed, err := ed25519.GenerateKey(rand.Reader)
+	w.must(err)
+	der, err = x509.MarshalPKCS8PrivateKey(ed)
+	private = w.writePEM("ed.pem", "PRIVATE KEY", der, err)
+	der, err = x509.MarshalPKIXPublicKey(edPublic)
+	public = w.writePEM("ed-pub.pem", "PUBLIC KEY", der, err)
+	w.offline("", "import-job", "wrap", job, "--in", private, "--algorithm", "EC_SIGN_ED25519", "--out", w.file("wrapped-ed"))
+	w.fails(exitUsage, words("key import notes --job laptop --create --algorithm EC_SIGN_ED25519 --wrapped "+w.file("wrapped-ed")),
+		"--public-key is required")
+	w.ok("key", "import", "notes", "--job", "laptop", "--create", "--algorithm", "EC_SIGN_ED25519",
+		"--wrapped", w.file("wrapped-ed"), "--public-key", public)
+
+	// The public key of another private key is noticed by the HSM, one of another algorithm here.
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	w.must(err)
+	der, err = x509.MarshalPKIXPublicKey(other.Public())
+	file := w.writePEM("other-pub.pem", "PUBLIC KEY", der, err)
+	sign := "key import releases --job laptop --wrapped " + w.file("wrapped") + " --public-key "
+	w.fails(exitFailure, words(sign+file), "WRAPPED_KEY_REFUSED")
+	w.fails(exitFailure, words(sign+public), "is no key of EC_SIGN_P256_SHA256")
+	if got := w.ok(words("key versions releases -o json")...); strings.Count(got, `"uid"`) != 2 {
+		t.Errorf("there are other versions:\n%s", got)
+	}
+}
+
+func TestKeyImportWrappedRefusals(t *testing.T) {
+	w := newWorld(t)
+	w.ok(words("import-job create laptop")...)
+	w.ok(words("key create orders")...)
+	w.ok(words("key create releases --algorithm RSA_SIGN_PKCS1_2048_SHA256")...)
+	job := w.write("laptop.json", w.ok(words("import-job describe laptop -o json")...))
+	wrapped := w.file("wrapped")
+	w.offline(strings.Repeat("k", 32), "import-job", "wrap", job, "--in", "-", "--out", wrapped)
+	old, err := rsa.GenerateKey(rand.Reader, 2048)
+	w.must(err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(old)
+	private := w.writePEM("rsa.pem", "PRIVATE KEY", pkcs8, err)
+	changed := []byte(w.read("wrapped"))
+	changed[len(changed)-1] ^= 1
+	for _, test := range []struct {
+		stdin string
+		code  int
+		args  string
+		says  []string
+	}{
+		{"", exitUsage, "orders --wrapped " + wrapped, []string{"--job is required"}},
+		{"", exitUsage, "orders --job laptop --in - --wrapped " + wrapped, []string{"give one of them"}},
+		{"", exitUsage, "orders --job laptop --wrapped=", []string{"--wrapped: want a file"}},
+		{"", exitUsage, "orders --job laptop --public-key x", []string{"--public-key belongs to --wrapped"}},
+		{"", exitUsage, "releases --job laptop --public-key= --wrapped " + wrapped, []string{"--public-key: want a file"}},
+		{"", exitUsage, "orders --job laptop --public-key x --wrapped " + wrapped, []string{"a key of AES_256 has none"}},
+		{"", exitUsage, "orders --job laptop --algorithm AES_256 --wrapped " + wrapped, []string{"--algorithm is for new keys"}},
+		{"", exitUsage, "new --create --make-primary --job laptop --wrapped " + wrapped, []string{"make-primary"}},
+		{"", exitFailure, "orders --job unknown --wrapped " + wrapped, []string{"IMPORT_JOB_NOT_FOUND"}},
+		{"", exitFailure, "orders --job laptop --wrapped " + w.file("missing"), []string{"no such file"}},
+		{"", exitFailure, "releases --job laptop --wrapped " + wrapped + " --public-key " + private, []string{"rsa.pem holds no public key"}},
+		{strings.Repeat("x", 17<<10), exitFailure, "orders --job laptop --wrapped -", []string{"it is no wrapped key"}},
+		{string(changed), exitFailure, "orders --job laptop --wrapped -", []string{"WRAPPED_KEY_REFUSED"}},
+		// What is not wrapped stays here.
+		{strings.Repeat("k", 32), exitFailure, "orders --job laptop --wrapped -", []string{"has 32 bytes", "384 of RSA ciphertext", "40 of AES key wrap"}},
+		{string(pkcs8), exitFailure, "releases --job laptop --wrapped -", []string{"it was not sent", "--in"}},
+		{w.read("rsa.pem"), exitFailure, "releases --job laptop --wrapped -", []string{"it was not sent"}},
+	} {
+		w.failsWith(test.stdin, test.code, append([]string{"key", "import"}, words(test.args)...), test.says...)
+	}
+	if got := w.ok(words("key versions orders -o json")...); strings.Count(got, `"uid"`) != 1 {
+		t.Errorf("there is another version:\n%s", got)
+	}
+}
+
+// Wrapping needs no service, but a description of the job that is one.
+func TestImportJobWrapRefusals(t *testing.T) {
+	w := newWorld(t)
+	w.ok(words("import-job create laptop")...)
+	text := w.ok(words("import-job describe laptop -o json")...)
+	job := w.write("laptop.json", text)
+	expired := w.write("expired.json", strings.Replace(text, "STATE_ACTIVE", "STATE_EXPIRED", 1))
+	unknown := w.write("unknown.json", strings.Replace(text, `"method"`, `"methods"`, 1))
+	noKey := w.write("no-key.json", `{"name": "namespaces/default/importJobs/laptop", "state": "IMPORT_JOB_STATE_ACTIVE", "method": 1}`)
+	secret := strings.Repeat("k", 32)
+	for _, test := range []struct {
+		stdin string
+		code  int
+		args  string
+		says  []string
+	}{
+		{secret, exitUsage, "", []string{"got no argument, want: kmsctl import-job wrap FILE"}},
+		{secret, exitUsage, job + " -o json", []string{"--output does not apply"}},
+		{secret, exitUsage, job + " --algorithm AES", []string{"--algorithm", "AES_256"}},
+		{secret, exitFailure, w.file("missing.json"), []string{"no such file"}},
+		{secret, exitFailure, w.profile, []string{"profile.yaml describes no import job", "import-job describe JOB -o json"}},
+		{secret, exitFailure, unknown, []string{"unknown.json describes no import job", `"methods"`}},
+		{secret, exitFailure, expired, []string{"importJobs/laptop is EXPIRED since 20"}},
+		{secret, exitFailure, noKey, []string{"import_job.public_key: is none of RSA_OAEP_3072_SHA1_AES_256"}},
+		{secret, exitFailure, w.write("empty.json", "{}"), []string{"empty.json describes no import job"}},
+		{secret + "\n", exitFailure, job, []string{"33 bytes", "AES_256 is 32 bytes"}},
+		{secret, exitFailure, job + " --algorithm EC_SIGN_P256_SHA256", []string{"no private key in PEM"}},
+		{secret, exitFailure, job + " --out " + job, []string{"laptop.json exists; add --force"}},
+	} {
+		w.failsWith(test.stdin, test.code, append([]string{"import-job", "wrap"}, words(test.args)...), test.says...)
+	}
+	w.terminal = true
+	w.failsWith(secret, exitUsage, []string{"import-job", "wrap", job}, "the result is binary")
 }
 
 // What was read of the key is overwritten.

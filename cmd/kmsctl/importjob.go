@@ -19,6 +19,7 @@ func newImportJob(a *app) *cobra.Command {
 		newImportJobCreate(a),
 		newImportJobDescribe(a),
 		newImportJobList(a),
+		newImportJobWrap(a),
 	)
 }
 
@@ -31,8 +32,8 @@ func newImportJobCreate(a *app) *cobra.Command {
 		Use:   "create JOB",
 		Short: "Create an import job: an RSA key in the HSM, under which keys are wrapped",
 		Long: `Create an import job. Its RSA key is made inside the HSM and destroyed when the job
-expires. "kmsctl key import" wraps a key for the job's public key; other programs can do
-so, too: see docs/import.md.`,
+expires. "kmsctl key import" wraps a key for the job's public key, "kmsctl import-job wrap" does so
+without a connection, and other programs can, too: see docs/import.md.`,
 		Example: `  kmsctl import-job create laptop
   kmsctl import-job create shop/migration --method RSA_OAEP_4096_SHA256_AES_256 --ttl 24h`,
 		Args: between(1, 1),
@@ -127,8 +128,10 @@ func fingerprint(der []byte) string {
 	if len(der) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("SHA-256 %x (-o json shows all of it)", sha256.Sum256(der))
+	return sha256Text(der) + " (-o json shows all of it)"
 }
+
+func sha256Text(der []byte) string { return fmt.Sprintf("SHA-256 %x", sha256.Sum256(der)) }
 
 func importJobRow(j *kmsv1.ImportJob) []column {
 	return []column{

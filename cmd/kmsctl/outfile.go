@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // outFile is where a command's data goes: standard output, or a file that appears under
@@ -130,8 +131,12 @@ func (o *outFile) abort() error {
 	return err
 }
 
-// syncDir makes a new name in a directory durable, where the system can.
+// syncDir makes a new name in a directory durable, where the system can. Windows flushes
+// only what is open for writing, which no directory can be, and refuses others.
 func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	dir, err := os.Open(path)
 	if err != nil {
 		return err

@@ -472,8 +472,8 @@ type Key struct {
 	// Protection profile of every version; unspecified unless the purpose is
 	// ENCRYPT_DECRYPT. Immutable.
 	ProtectionProfile ProtectionProfile `protobuf:"varint,4,opt,name=protection_profile,json=protectionProfile,proto3,enum=keyholt.kms.v1.ProtectionProfile" json:"protection_profile,omitempty"`
-	// Labels for search and policy: at most 64; keys match
-	// [a-z][a-z0-9_.-]{0,62}, values [A-Za-z0-9_.-]{0,63}.
+	// Labels, for those who read them: the service decides nothing by them. At most 64;
+	// keys match [a-z][a-z0-9_.-]{0,62}, values [A-Za-z0-9_.-]{0,63}.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How often the key is to be rotated; unset: by hand only. At least one second.
 	RotationPeriod *durationpb.Duration `protobuf:"bytes,6,opt,name=rotation_period,json=rotationPeriod,proto3" json:"rotation_period,omitempty"`
@@ -1316,7 +1316,7 @@ func (x *Status) GetMetadata() map[string]string {
 // exactly the same values.
 type Binding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Encryption context: logged, and usable in policy. At most 64 pairs and 8 KiB.
+	// Encryption context: authenticated, and logged. At most 64 pairs and 8 KiB.
 	// Keys are not empty and do not begin with `keyholt.`.
 	EncryptionContext map[string]string `protobuf:"bytes,1,rep,name=encryption_context,json=encryptionContext,proto3" json:"encryption_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Additional authenticated data: opaque, never logged. At most 64 KiB.
