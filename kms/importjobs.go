@@ -290,15 +290,3 @@ func (s *Service) importJobInfo(job *ImportJob) *ImportJob {
 func importJobNotFound(name ImportJobName) *Error {
 	return errorf(ErrImportJobNotFound, "%s does not exist", name)
 }
-
-// lockImportJob takes the lock under which row and wrapping key of a job change, here and
-// in all replicas, and catches up with the store.
-func (s *Service) lockImportJob(ctx context.Context, name ImportJobName) (unlock func(), err error) {
-	unlockHere, err := s.importJobLocks.lock(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return s.lockEverywhere(ctx, unlockHere, importJobLock(name))
-}
-
-func importJobLock(name ImportJobName) string { return "importJob/" + name.String() }
