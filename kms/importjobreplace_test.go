@@ -184,7 +184,11 @@ func TestReplacementWithoutTheLock(t *testing.T) {
 	}
 	here, there := make(chan error, 1), make(chan error, 1)
 	go create(w, here)
-	<-held.reached
+	select {
+	case <-held.reached:
+	case err := <-here:
+		t.Fatalf("CreateImportJob has taken out nothing: %v", err)
+	}
 	w.database.loseLocks()
 	go create(other, there)
 	other.await("the other's job", func() bool {
