@@ -17,7 +17,8 @@ import (
 // constructs holds a lock; should the store's part of it be lost, and somebody else have
 // begun to undo the construction, then the row has changed and is not activated.
 type construction struct {
-	name       string // for the log
+	name       string                          // for the log
+	clear      func(ctx context.Context) error // takes out what is in the place; nil: nothing is
 	announce   func(now *Snapshot) (*Change, error)
 	makeObject func(ctx context.Context) error
 	activate   func(now *Snapshot, announced Revision) (*Change, error)
@@ -35,6 +36,11 @@ func (s *Service) construct(ctx context.Context, c *construction) (Revision, err
 		return 0, err
 	}
 	defer leave()
+	if c.clear != nil {
+		if err := c.clear(ctx); err != nil {
+			return 0, err
+		}
+	}
 	announced, err := s.commit(ctx, c.announce)
 	if err != nil {
 		return 0, err

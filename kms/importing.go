@@ -63,7 +63,7 @@ func (s *Service) ImportKeyVersion(ctx context.Context, p Principal, r *ImportKe
 	var result *ImportKeyVersionResult
 	key, invalid := r.newKey()
 	call := &controlCall{
-		principal: p, action: ActionImportVersion, namespace: r.Key.Namespace(), key: r.Key, resource: r.Key.String(),
+		principal: p, action: ActionImportVersion, namespace: r.Key.Namespace(), key: r.Key, resource: r.Key.String(), importJob: r.Job,
 		invalid: firstError(required("parent", r.Key.IsZero()), required("import_job", r.Job.IsZero()), invalid,
 			r.checkJob(), r.checkSizes(), checkRequestID(r.RequestID)),
 	}

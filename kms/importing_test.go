@@ -161,7 +161,7 @@ func TestImportIntoNewKeys(t *testing.T) {
 				t.Fatalf("ImportKeyVersion: %+v of %+v", result.Version, result.Key)
 			}
 			if create, imported := w.auditor.find(kms.ActionCreateKey), w.auditor.find(kms.ActionImportVersion); create.Resource != name.String() ||
-				imported.Resource != name.Version(1).String() || imported.Spread == nil {
+				imported.Resource != name.Version(1).String() || imported.ImportJob != job.Name || imported.Spread == nil {
 				t.Fatalf("the records: %+v, %+v", create, imported)
 			}
 			test.check(t, name)
@@ -337,7 +337,7 @@ func TestImportRefusals(t *testing.T) {
 		if !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %q", what, err, test.want)
 		}
-		if e := w.auditor.find(kms.ActionImportVersion); !errors.Is(e.Err, test.want) {
+		if e := w.auditor.find(kms.ActionImportVersion); !errors.Is(e.Err, test.want) || e.ImportJob != test.r.Job {
 			t.Errorf("%s: the record is %+v", what, e)
 		}
 	}
@@ -361,6 +361,9 @@ func TestImportRefusals(t *testing.T) {
 		if !errors.Is(err, kms.ErrNotAccessible) {
 			t.Errorf("%s by a stranger: %v", what, err)
 		}
+	}
+	if e := w.auditor.find(kms.ActionImportVersion); e.Principal != stranger || e.ImportJob != job.Name {
+		t.Errorf("the record of an import by a stranger: %+v", e)
 	}
 }
 

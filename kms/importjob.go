@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"context"
 	"time"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -83,3 +84,15 @@ func (s *Snapshot) removeImportJob(name ImportJobName) {
 		s.wrappingKeys.Delete(string(job.UID[:]))
 	}
 }
+
+// lockImportJob takes the lock under which row and wrapping key of a job change, here and
+// in all replicas, and catches up with the store.
+func (s *Service) lockImportJob(ctx context.Context, name ImportJobName) (unlock func(), err error) {
+	unlockHere, err := s.importJobLocks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.lockEverywhere(ctx, unlockHere, importJobLock(name))
+}
+
+func importJobLock(name ImportJobName) string { return "importJob/" + name.String() }

@@ -34,9 +34,11 @@ type ImportJobList struct {
 	NextToken string // empty: the last page
 }
 
-// CreateImportJob makes an RSA wrapping key in the token. A call repeated with the same
-// request id returns the job that the first made. When it returns, all replicas know the
-// job. Errors: ErrImportJobExists, ErrNamespaceNotFound, ErrUnsupported (the token lacks the
+// CreateImportJob makes an RSA wrapping key in the token. A job whose time has passed gives
+// its name to the new one, and its row is gone. A call repeated with the same request id
+// returns the job that the first made, also when that is EXPIRED: it makes no other in its
+// place. The id is known as long as that job is there. When it returns, all replicas know
+// the job. Errors: ErrImportJobExists, ErrNamespaceNotFound, ErrUnsupported (the token lacks the
 // method), ErrRequestIDReused, ErrStillSpreading.
 func (s *Service) CreateImportJob(ctx context.Context, p Principal, r *CreateImportJobRequest) (*ImportJob, error) {
 	var made *ImportJob
@@ -71,11 +73,15 @@ func checkImportJobTTL(d time.Duration) error {
 }
 
 func (s *Service) createImportJob(ctx context.Context, p Principal, r *CreateImportJobRequest) (*ImportJob, Revision, error) {
+	if err := s.endBeforehand(ctx, r); err != nil {
+		return nil, 0, err
+	}
 	unlock, err := s.lockImportJob(ctx, r.Name)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer unlock()
+	var replaced *ImportJob
 	digest := digestFields("CreateImportJob", r.Name.String(), r.Method.String(), r.TTL.String())
 	if existing := s.snapshot.Load().importJob(r.Name); existing != nil {
 		switch {
@@ -84,7 +90,9 @@ func (s *Service) createImportJob(ctx context.Context, p Principal, r *CreateImp
 			if err := s.undoImportJob(ctx, existing); err != nil {
 				return nil, 0, err
 			}
-		case r.RequestID == "" || existing.RequestID != r.RequestID:
+		case !r.made(existing) && existing.State == ImportJobExpired:
+			replaced = existing
+		case !r.made(existing):
 			return nil, 0, errorf(ErrImportJobExists, "%s exists already", r.Name)
 		case !slices.Equal(existing.RequestDigest, digest):
 			return nil, 0, errorf(ErrRequestIDReused, "request %s created %s with other fields", r.RequestID, r.Name)
@@ -108,18 +116,20 @@ func (s *Service) createImportJob(ctx context.Context, p Principal, r *CreateImp
 	if _, err := rand.Read(job.UID[:]); err != nil {
 		return nil, 0, errorf(ErrTokenUnavailable, "no random bytes").because(err)
 	}
-	revision, err := s.makeImportJob(ctx, job)
+	revision, err := s.makeImportJob(ctx, job, replaced)
 	if err != nil {
 		return nil, 0, err
 	}
 	return s.importJobInfo(s.snapshot.Load().importJob(r.Name)), revision, nil
 }
 
-// makeImportJob makes row and wrapping key of a job. The caller holds the job's lock.
-func (s *Service) makeImportJob(ctx context.Context, job *ImportJob) (Revision, error) {
+// makeImportJob makes row and wrapping key of a job, in the place of one that is EXPIRED if
+// there is one. The caller holds the job's lock.
+func (s *Service) makeImportJob(ctx context.Context, job, replaced *ImportJob) (Revision, error) {
 	active := *job
 	return s.construct(ctx, &construction{
-		name: job.Name.String(),
+		name:  job.Name.String(),
+		clear: func(ctx context.Context) error { return s.removeExpired(ctx, replaced) },
 		announce: func(now *Snapshot) (*Change, error) {
 			if now.namespace(job.Name.Namespace()) == nil {
 				return nil, namespaceNotFound(job.Name.Namespace())
@@ -280,15 +290,3 @@ func (s *Service) importJobInfo(job *ImportJob) *ImportJob {
 func importJobNotFound(name ImportJobName) *Error {
 	return errorf(ErrImportJobNotFound, "%s does not exist", name)
 }
-
-// lockImportJob takes the lock under which row and wrapping key of a job change, here and
-// in all replicas, and catches up with the store.
-func (s *Service) lockImportJob(ctx context.Context, name ImportJobName) (unlock func(), err error) {
-	unlockHere, err := s.importJobLocks.lock(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return s.lockEverywhere(ctx, unlockHere, importJobLock(name))
-}
-
-func importJobLock(name ImportJobName) string { return "importJob/" + name.String() }

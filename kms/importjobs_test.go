@@ -128,6 +128,9 @@ func TestImportJobsExpire(t *testing.T) {
 	again := *r
 	again.RequestID = ""
 	wantError(t, second(w.importKey(&again)), kms.ErrImportJobExpired, "an import by an expired job")
+	if e := w.auditor.find(kms.ActionImportVersion); e.ImportJob != job.Name || e.Err == nil {
+		t.Fatalf("the record: %+v", e)
+	}
 	if _, err := w.getJob(job.Name).Wrap(randomKey(32)); !errors.Is(err, kms.ErrInvalidRequest) {
 		t.Fatalf("a key was wrapped for an expired job: %v", err)
 	}

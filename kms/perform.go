@@ -18,6 +18,7 @@ type controlCall struct {
 	namespace NamespaceName // zero for actions on the service as a whole
 	key       KeyName       // zero for actions on a namespace
 	resource  string        // full name, for the record
+	importJob ImportJobName // for the record; zero for what is no import
 	reason    string        // that the caller gave
 	invalid   error         // what was found wrong with the request before it came here
 	// spread is what work fills in if it changes something; it is part of the record. nil:
@@ -47,7 +48,7 @@ func (s *Service) perform(ctx context.Context, c *controlCall) error {
 	}
 	event := &Event{
 		Time: s.now(), Principal: c.principal, Action: c.action, Namespace: c.namespace,
-		Resource: c.resource, Reason: c.reason, Err: err,
+		Resource: c.resource, ImportJob: c.importJob, Reason: c.reason, Err: err,
 	}
 	if c.spread != nil && c.spread.Revision != 0 {
 		event.Spread = c.spread

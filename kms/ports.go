@@ -73,6 +73,9 @@ type Event struct {
 	// Resource is the full name of what a control operation acted on; empty for
 	// data operations, whose items name key versions.
 	Resource string
+	// ImportJob is the job that a key version was to be imported by; zero: the event is of
+	// no import.
+	ImportJob ImportJobName
 	// Reason is the reason that the caller gave.
 	Reason  string
 	Context map[string]string // the request's encryption context

@@ -173,7 +173,8 @@ type Change struct {
 	ImportJobs []*ImportJob
 
 	// Each is conditional on the row's Revision, as a put is. Keys, versions and import
-	// jobs are removed only to undo a creation that did not succeed.
+	// jobs are removed to undo a creation that did not succeed; an import job also when it
+	// is EXPIRED and another of its name is made.
 	RemoveKeys       []*Key
 	RemoveVersions   []*Version
 	RemoveOrphans    []*Orphan

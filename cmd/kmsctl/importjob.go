@@ -33,7 +33,8 @@ func newImportJobCreate(a *app) *cobra.Command {
 		Short: "Create an import job: an RSA key in the HSM, under which keys are wrapped",
 		Long: `Create an import job. Its RSA key is made inside the HSM and destroyed when the job
 expires. "kmsctl key import" wraps a key for the job's public key, "kmsctl import-job wrap" does so
-without a connection, and other programs can, too: see docs/import.md.`,
+without a connection, and other programs can, too: see docs/import.md. A job of the same name that
+is expired is replaced.`,
 		Example: `  kmsctl import-job create laptop
   kmsctl import-job create shop/migration --method RSA_OAEP_4096_SHA256_AES_256 --ttl 24h`,
 		Args: between(1, 1),

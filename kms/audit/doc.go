@@ -14,6 +14,7 @@
 //	action     * string  what was asked for, as "Decrypt"
 //	namespace    string  resource name of the namespace
 //	resource     string  resource name of what a control operation acted on
+//	import_job   string  resource name of the import job that a key version was to be imported by
 //	reason       string  the reason that the caller gave
 //	context      object  the encryption context of the request
 //	revision     number  revision of the metadata under which the final check was made

@@ -34,6 +34,9 @@ func (e *encoder) encode(event *kms.Event) {
 		e.line = append(e.line, '"')
 	}
 	e.optional("resource", event.Resource)
+	if !event.ImportJob.IsZero() {
+		e.member("import_job", event.ImportJob.String())
+	}
 	e.optional("reason", event.Reason)
 	if len(event.Context) > 0 {
 		e.context(event.Context)

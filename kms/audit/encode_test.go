@@ -40,7 +40,14 @@ func TestGolden(t *testing.T) {
 	verified.Items = []kms.ItemEvent{
 		{Count: 1, Version: source, Verdict: kms.VerdictValid}, {Count: 3, Version: source, Verdict: kms.VerdictInvalid},
 	}
-	events := []*kms.Event{verified, dataEvent(t), rewrap, refused, checked, changed, alone, {Action: kms.ActionDiagnose, Principal: kms.Principal{Method: kms.MethodSystem}}, {}}
+	imported := controlEvent("")
+	imported.Action, imported.Resource, imported.ImportJob = kms.ActionImportVersion, source.String(), jobName(t, "namespaces/shop/importJobs/laptop")
+	notImported := *imported
+	notImported.Resource, notImported.Err = source.Key().String(), errRefused
+	events := []*kms.Event{
+		verified, dataEvent(t), rewrap, refused, checked, changed, alone, imported, &notImported,
+		{Action: kms.ActionDiagnose, Principal: kms.Principal{Method: kms.MethodSystem}}, {},
+	}
 
 	var got strings.Builder
 	for _, event := range events {

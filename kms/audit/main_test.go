@@ -101,6 +101,15 @@ func versionName(t testing.TB, name string) kms.VersionName {
 	return v
 }
 
+func jobName(t testing.TB, name string) kms.ImportJobName {
+	t.Helper()
+	j, err := kms.ParseImportJobName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
 // dataEvent is an unwrap of a batch with one refused item.
 func dataEvent(t testing.TB) *kms.Event {
 	t.Helper()

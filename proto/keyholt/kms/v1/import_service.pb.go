@@ -279,7 +279,8 @@ type CreateImportJobRequest struct {
 	// How long the job lasts: one second to 30 days. Unset: 3 days.
 	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// A UUID (RFC 9562) chosen by the caller: a call repeated with it and the same fields
-	// returns the job that the first made.
+	// returns the job that the first made, also when that is EXPIRED; it never replaces it. The
+	// UUID is known as long as that job is there.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -34,7 +34,9 @@ const (
 // job's public key; and imports it. The key is unwrapped inside the HSM, and the service's
 // host never sees it. There is no way back: nothing exports a key.
 type ImportServiceClient interface {
-	// Makes an RSA wrapping key in the HSM, which is destroyed when the job expires.
+	// Makes an RSA wrapping key in the HSM, which is destroyed when the job expires. From then
+	// on another job can have the name: it takes the place of the expired one, of which nothing
+	// remains but the audit log.
 	CreateImportJob(ctx context.Context, in *CreateImportJobRequest, opts ...grpc.CallOption) (*ImportJob, error)
 	// Returns an import job.
 	GetImportJob(ctx context.Context, in *GetImportJobRequest, opts ...grpc.CallOption) (*ImportJob, error)
@@ -103,7 +105,9 @@ func (c *importServiceClient) ImportKeyVersion(ctx context.Context, in *ImportKe
 // job's public key; and imports it. The key is unwrapped inside the HSM, and the service's
 // host never sees it. There is no way back: nothing exports a key.
 type ImportServiceServer interface {
-	// Makes an RSA wrapping key in the HSM, which is destroyed when the job expires.
+	// Makes an RSA wrapping key in the HSM, which is destroyed when the job expires. From then
+	// on another job can have the name: it takes the place of the expired one, of which nothing
+	// remains but the audit log.
 	CreateImportJob(context.Context, *CreateImportJobRequest) (*ImportJob, error)
 	// Returns an import job.
 	GetImportJob(context.Context, *GetImportJobRequest) (*ImportJob, error)
