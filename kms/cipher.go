@@ -106,25 +106,24 @@ type versionGroup[T any] struct {
 // appearance; items for which it names none are left out.
 func groupByVersion[T any](items []T, versionOf func(*T) *versionEntry) []versionGroup[T] {
 	var groups []versionGroup[T]
-	var byVersion map[*versionEntry]int // made with the second group
+	var byVersion map[*versionEntry]int // made with the second group: most requests have one
 	last := -1
 	for i := range items {
 		v := versionOf(&items[i])
-		if v == nil {
+		switch {
+		case v == nil:
 			continue
-		}
-		if last < 0 || groups[last].version != v {
+		case last < 0:
+			groups = append(groups, versionGroup[T]{v, make([]*T, 0, len(items)-i)})
+			last = 0
+		case groups[last].version != v:
+			if byVersion == nil {
+				byVersion = map[*versionEntry]int{groups[0].version: 0}
+			}
 			known := false
 			if last, known = byVersion[v]; !known {
-				if len(groups) == 0 {
-					groups = append(groups, versionGroup[T]{v, make([]*T, 0, len(items)-i)})
-				} else {
-					groups = append(groups, versionGroup[T]{version: v})
-				}
+				groups = append(groups, versionGroup[T]{version: v})
 				last = len(groups) - 1
-				if byVersion == nil {
-					byVersion = make(map[*versionEntry]int)
-				}
 				byVersion[v] = last
 			}
 		}
