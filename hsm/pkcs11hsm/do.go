@@ -103,7 +103,7 @@ func (t *Token) lostSessions(ctx context.Context, generation uint64, err error) 
 // withHandle runs f as do does, with the handle of a key.
 func (t *Token) withHandle(ctx context.Context, uid hsm.UID, f func(s *session, k keyHandle) error) error {
 	return t.do(ctx, func(s *session) error {
-		k, ok := t.handles.get(uid)
+		k, ok := t.handles.get(uid) // nearly always: no finder is made for it
 		if !ok || k.ambiguous {
 			var err error
 			if k, err = t.handles.lookup(uid, search{t, s}); err != nil {
