@@ -98,8 +98,8 @@ func (q search) keys(uid *hsm.UID) ([]*group, error) {
 	if len(keys) == 0 {
 		// Nor does a token hold nothing that cannot be read: SoftHSM2 leaves out objects
 		// whose files it could not open.
-		if _, err := q.t.module.ctx.GetTokenInfo(q.t.module.slot); err != nil {
-			return nil, wrap("C_GetTokenInfo", err)
+		if err := q.t.present(); err != nil {
+			return nil, err
 		}
 	}
 	return keys, nil

@@ -84,7 +84,7 @@ func (m *module) initPIN(slot uint, soPIN, pin []byte) error {
 		return wrap("C_OpenSession", err)
 	}
 	defer func() { _ = m.ctx.CloseSession(session) }()
-	if err := check("C_Login", m.lib.login(sessionHandle(session), pkcs11.CKU_SO, soPIN)); err != nil {
+	if err := check(functionLogin, m.lib.login(sessionHandle(session), pkcs11.CKU_SO, soPIN)); err != nil {
 		return err
 	}
 	defer func() { _ = m.ctx.Logout(session) }()

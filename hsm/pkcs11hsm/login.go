@@ -20,6 +20,9 @@ type login struct {
 	refused bool          // the token refused the PIN; guarded by sem
 }
 
+// functionLogin names the function in errors.
+const functionLogin = "C_Login"
+
 // errPINUnreadable: Config.PIN failed. Nothing was tried.
 var errPINUnreadable = errors.New("the PIN cannot be read")
 
@@ -49,11 +52,11 @@ func (t *Token) logIn(ctx context.Context) error {
 	t.handles.reset()
 	t.module.calls.Unlock()
 	clear(pin)
-	err = check("C_Login", rv)
+	err = check(functionLogin, rv)
 	if isCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
 		return nil
 	}
-	if c, ok := classOf(err); ok && c == classPIN {
+	if c, ok := classOf(err); ok && c == classPIN && !isCode(err, ckrNoPIN) {
 		t.login.refused = true
 	}
 	return err
@@ -87,6 +90,9 @@ func (t *Token) checkAnchor(ctx context.Context) (done bool, err error) {
 // relogIn logs in after a login was lost.
 func (t *Token) relogIn(ctx context.Context) error {
 	err := t.logIn(ctx)
+	if isCode(err, ckrNoPIN) {
+		return fmt.Errorf("%w: %v", hsm.ErrUnavailable, err)
+	}
 	if c, ok := classOf(err); ok && c == classPIN {
 		t.log.ErrorContext(ctx, "login to the token was lost and the PIN was refused; it will not be tried again",
 			"error", err)

@@ -20,6 +20,7 @@ import (
 
 // Numbers of functions in the function list, as the proxy's command fail wants them.
 const (
+	fnGetTokenInfo   = "6"
 	fnCreateObject   = "20"
 	fnDestroyObject  = "22"
 	fnSetAttribute   = "25"

@@ -172,7 +172,7 @@ func (m *module) configure(want selector) (*crypto11.Context, error) {
 	if _, _, why := m.selectToken(want); why != nil {
 		return nil, why
 	}
-	return nil, fmt.Errorf("%w: %s: %v", hsm.ErrModule, m.path, err)
+	return nil, fmt.Errorf("%w: %s: %w: %v", hsm.ErrModule, m.path, errContradiction, err)
 }
 
 // initialize is C_Initialize with the module's arguments. Already initialised is

@@ -18,6 +18,8 @@ const (
 	ckrGeneralError   returnCode = pkcs11.CKR_GENERAL_ERROR
 	ckrBufferTooSmall returnCode = pkcs11.CKR_BUFFER_TOO_SMALL
 	ckrNotLoggedIn    returnCode = pkcs11.CKR_USER_NOT_LOGGED_IN
+	// ckrNoPIN says that nobody has set a PIN, and so nothing about ours.
+	ckrNoPIN returnCode = pkcs11.CKR_USER_PIN_NOT_INITIALIZED
 )
 
 // class is what a return code asks of us.

@@ -3,6 +3,7 @@ package pkcs11hsm
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -54,13 +55,29 @@ func (t *Token) state(s *session) error {
 	return nil
 }
 
+// lookTwice are the waits between the questions whether the token is there: see [Open] for
+// what empties SoftHSM2's file for a moment.
+var lookTwice = []time.Duration{time.Millisecond, 4 * time.Millisecond, 16 * time.Millisecond}
+
+// present asks whether the token is there. A token that does not know is asked again. The
+// caller holds module.calls.
+func (t *Token) present() error {
+	for again := 0; ; again++ {
+		_, err := t.module.ctx.GetTokenInfo(t.module.slot)
+		err = wrap("C_GetTokenInfo", err)
+		if c, ok := classOf(err); !ok || c != classAsk || again == len(lookTwice) {
+			return err
+		}
+		time.Sleep(lookTwice[again]) //nolint:forbidigo // 21 ms in all, in a call into the module, which no context ends
+	}
+}
+
 // diagnose asks the session and the token what a return code that can mean anything
 // did mean. The caller holds module.calls.
 func (t *Token) diagnose(s *session, e *callError) *callError {
 	err := t.state(s)
 	if err == nil {
-		_, err = t.module.ctx.GetTokenInfo(t.module.slot)
-		err = wrap("C_GetTokenInfo", err)
+		err = t.present()
 	}
 	found, ok := errors.AsType[*callError](err)
 	if !ok {

@@ -2,7 +2,6 @@ package pkcs11hsm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -44,88 +43,6 @@ type Token struct {
 
 var _ hsm.Token = (*Token)(nil)
 
-// Open loads and initialises the module, finds the token, logs in with one try, opens
-// the session pool, and probes what the token can do.
-//
-// Errors: hsm.ErrArgument for the configuration, an unreadable PIN included; hsm.ErrModule, hsm.ErrTokenNotFound,
-// hsm.ErrPINIncorrect, hsm.ErrPINLocked; hsm.ErrUnsupported, as [*MissingError], for
-// a token that cannot do what is needed; hsm.ErrUnavailable.
-func Open(ctx context.Context, cfg Config) (*Token, error) {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
-		return nil, err
-	}
-	module, err := modules.attach(cfg.Module, cfg.InitArgs, selector{label: cfg.TokenLabel, serial: cfg.TokenSerial})
-	if err != nil {
-		return nil, err
-	}
-	t := &Token{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		module:  module,
-		login:   login{sem: make(chan struct{}, 1)},
-		handles: newHandleTable(),
-	}
-	t.blockBytes.Store(int64(cfg.MaxBlockBytes))
-	t.gcmCost.Store(int64(firstGCMCost))
-	t.pool = newPool(t.poolSize(), t.openSession, t.closeSession)
-	if err := t.start(ctx); err != nil {
-		_ = t.Close()
-		return nil, err
-	}
-	return t, nil
-}
-
-// otherSessions are those that a token needs beside the pool: the anchor, and two
-// of crypto11.
-const otherSessions = 3
-
-// poolSize is the configured size, or less where the token allows fewer sessions.
-func (t *Token) poolSize() int {
-	for _, limit := range []uint{t.module.token.MaxSessionCount, t.module.token.MaxRwSessionCount} {
-		if limit == pkcs11.CK_EFFECTIVELY_INFINITE || limit == pkcs11.CK_UNAVAILABLE_INFORMATION {
-			continue
-		}
-		if room := int(min(limit, 1<<20)) - otherSessions; room < t.cfg.Sessions {
-			t.cfg.Sessions = max(1, room)
-		}
-	}
-	return t.cfg.Sessions
-}
-
-// start logs in, fills the pool and probes. The login comes first and alone: a wrong
-// PIN is tried once.
-func (t *Token) start(ctx context.Context) error {
-	switch flags := t.module.token.Flags; {
-	case flags&pkcs11.CKF_USER_PIN_LOCKED != 0:
-		return fmt.Errorf("%w: the token says so; no login was tried", hsm.ErrPINLocked)
-	case flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0:
-		t.log.WarnContext(ctx, "the token has one try left before it locks the PIN")
-	}
-	err := t.logIn(ctx)
-	if errors.Is(err, errPINUnreadable) {
-		return fmt.Errorf("%w: %w", hsm.ErrArgument, err)
-	}
-	if err != nil {
-		return err
-	}
-	if opened, err := t.pool.fill(ctx); err != nil {
-		if opened == 0 || !isCode(err, pkcs11.CKR_SESSION_COUNT) {
-			return err
-		}
-		t.log.WarnContext(ctx, "the token allows fewer sessions than configured",
-			"sessions", opened, "configured", t.cfg.Sessions)
-		t.cfg.Sessions = opened
-		t.pool.shrink(opened)
-	}
-	if err := t.probe(ctx); err != nil {
-		return err
-	}
-	// The one enumeration at start.
-	_, err = t.Keys(ctx)
-	return err
-}
-
 // Info implements [hsm.Token].
 func (t *Token) Info() hsm.Info {
 	info := t.info.Clone()
@@ -140,8 +57,7 @@ func (t *Token) Check(ctx context.Context) error {
 		if err := t.state(s); err != nil {
 			return err
 		}
-		_, err := t.module.ctx.GetTokenInfo(t.module.slot)
-		return wrap("C_GetTokenInfo", err)
+		return t.present()
 	})
 }
 

@@ -18,6 +18,7 @@
  *                    Boolean attribute A the value V, whatever the template says
  *   gone             from now on CKR_TOKEN_NOT_PRESENT, until C_Finalize
  *   reset            as if nothing had been said
+ *   once ...         before other commands of KEYHOLT_PROXY: for the first initialisation only
  */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -130,7 +131,10 @@ static ulong_t told_to_fail(int f)
 static ulong_t initialize(void *args)
 {
 	const char *commands = getenv("KEYHOLT_PROXY");
+	static int said_once;
 
+	if (commands != NULL && strncmp(commands, "once ", 5) == 0)
+		commands = said_once++ ? NULL : commands + 5;
 	if (commands != NULL)
 		obey(commands, strlen(commands));
 	return ((ulong_t(*)(void *))real->f[INITIALIZE])(args);

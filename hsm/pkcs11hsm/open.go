@@ -1,0 +1,154 @@
+package pkcs11hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+const (
+	// lookAgain is for how long Open begins anew if what it met may pass.
+	lookAgain = 1500 * time.Millisecond
+	// The first wait in between, of which each is twice the one before, and the longest.
+	firstLookAgain   = 5 * time.Millisecond
+	longestLookAgain = 100 * time.Millisecond
+)
+
+// Open loads and initialises the module, finds the token, logs in with one try, opens
+// the session pool, and probes what the token can do.
+//
+// A token that is not there, or fails for a reason that is not the PIN, is tried again for
+// 1.5 seconds, each time in a module begun anew. For in SoftHSM2 2.6.1 a login of any
+// process empties the token's file and writes it after the lock on it was given up: who
+// starts at that moment sees no token, or one that fails, or has no PIN. A PIN that was
+// refused, or that the token counts as wrong, is not tried again.
+//
+// Errors: hsm.ErrArgument for the configuration, an unreadable PIN included; hsm.ErrModule, hsm.ErrTokenNotFound,
+// hsm.ErrPINIncorrect, hsm.ErrPINLocked; hsm.ErrUnsupported, as [*MissingError], for
+// a token that cannot do what is needed; hsm.ErrUnavailable.
+func Open(ctx context.Context, cfg Config) (*Token, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	for wait := firstLookAgain; ; wait = min(2*wait, longestLookAgain) {
+		var t *Token
+		if t, err = open(ctx, cfg, err); err == nil {
+			return t, nil
+		}
+		if !mayPass(err) || time.Since(begin) >= lookAgain {
+			return nil, err
+		}
+		cfg.Logger.WarnContext(ctx, "the token could not be opened; it is tried again", "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// errContradiction: crypto11 failed on a token that is there when it is asked directly.
+var errContradiction = errors.New("crypto11 failed and the token is there")
+
+// errCounted: the token took a failed login for a wrong PIN, whatever it returned.
+var errCounted = errors.New("the token counts it as a wrong PIN")
+
+// mayPass reports whether an attempt to open a token may succeed a moment later.
+func mayPass(err error) bool {
+	switch {
+	case errors.Is(err, errCounted):
+		return false
+	case errors.Is(err, hsm.ErrTokenNotFound), errors.Is(err, hsm.ErrUnavailable), errors.Is(err, errContradiction):
+		return true
+	default:
+		return isCode(err, ckrNoPIN)
+	}
+}
+
+// isOfLogin reports whether it was the login that failed.
+func isOfLogin(err error) bool {
+	e, ok := errors.AsType[*callError](err)
+	return ok && e.function == functionLogin
+}
+
+// open is one attempt; before is the error of the one before it, if there was one.
+func open(ctx context.Context, cfg Config, before error) (*Token, error) {
+	module, err := modules.attach(cfg.Module, cfg.InitArgs, selector{label: cfg.TokenLabel, serial: cfg.TokenSerial})
+	if err != nil {
+		return nil, err
+	}
+	t := &Token{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		module:  module,
+		login:   login{sem: make(chan struct{}, 1)},
+		handles: newHandleTable(),
+	}
+	t.blockBytes.Store(int64(cfg.MaxBlockBytes))
+	t.gcmCost.Store(int64(firstGCMCost))
+	t.pool = newPool(t.poolSize(), t.openSession, t.closeSession)
+	if err := t.start(ctx, before); err != nil {
+		_ = t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// otherSessions are those that a token needs beside the pool: the anchor, and two
+// of crypto11.
+const otherSessions = 3
+
+// poolSize is the configured size, or less where the token allows fewer sessions.
+func (t *Token) poolSize() int {
+	for _, limit := range []uint{t.module.token.MaxSessionCount, t.module.token.MaxRwSessionCount} {
+		if limit == pkcs11.CK_EFFECTIVELY_INFINITE || limit == pkcs11.CK_UNAVAILABLE_INFORMATION {
+			continue
+		}
+		if room := int(min(limit, 1<<20)) - otherSessions; room < t.cfg.Sessions {
+			t.cfg.Sessions = max(1, room)
+		}
+	}
+	return t.cfg.Sessions
+}
+
+// start logs in, fills the pool and probes. The login comes first and alone: a wrong
+// PIN is tried once. before is the error of an attempt before this one.
+func (t *Token) start(ctx context.Context, before error) error {
+	switch flags := t.module.token.Flags; {
+	case isOfLogin(before) && flags&(pkcs11.CKF_USER_PIN_COUNT_LOW|pkcs11.CKF_USER_PIN_FINAL_TRY) != 0:
+		return fmt.Errorf("%w: %w", before, errCounted)
+	case flags&pkcs11.CKF_USER_PIN_LOCKED != 0:
+		return fmt.Errorf("%w: the token says so; no login was tried", hsm.ErrPINLocked)
+	case flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0:
+		t.log.WarnContext(ctx, "the token has one try left before it locks the PIN")
+	}
+	err := t.logIn(ctx)
+	if errors.Is(err, errPINUnreadable) {
+		return fmt.Errorf("%w: %w", hsm.ErrArgument, err)
+	}
+	if err != nil {
+		return err
+	}
+	if opened, err := t.pool.fill(ctx); err != nil {
+		if opened == 0 || !isCode(err, pkcs11.CKR_SESSION_COUNT) {
+			return err
+		}
+		t.log.WarnContext(ctx, "the token allows fewer sessions than configured",
+			"sessions", opened, "configured", t.cfg.Sessions)
+		t.cfg.Sessions = opened
+		t.pool.shrink(opened)
+	}
+	if err := t.probe(ctx); err != nil {
+		return err
+	}
+	// The one enumeration at start.
+	_, err = t.Keys(ctx)
+	return err
+}
