@@ -19,8 +19,8 @@ type keyService interface {
 // The senders of [queue]: one for each operation.
 
 // wrapCalls returns the sender of calls whose inputs are data keys of a namespace's keys.
-func wrapCalls(service keyService, parent kms.NamespaceName) sender {
-	return func(ctx context.Context, calls []*member) ([]kms.DataKeyResult, error) {
+func wrapCalls(service keyService, parent kms.NamespaceName) sender[*dataKeyCall] {
+	return func(ctx context.Context, calls []*dataKeyCall) error {
 		m := merge(calls)
 		for i, c := range calls {
 			m.items[i].DataKey = c.inputBytes()
@@ -28,13 +28,13 @@ func wrapCalls(service keyService, parent kms.NamespaceName) sender {
 		results, err := service.WrapDataKeys(ctx, kms.Principal{}, &kms.WrapDataKeysRequest{
 			Parent: parent, Key: m.key, Items: m.items, Binding: m.binding,
 		})
-		return checkResults(results, err, len(calls), resultWrapped)
+		return settle(calls, results, err, resultWrapped)
 	}
 }
 
 // unwrapCalls returns the sender of calls whose inputs are wrapped keys of a namespace.
-func unwrapCalls(service keyService, parent kms.NamespaceName) sender {
-	return func(ctx context.Context, calls []*member) ([]kms.DataKeyResult, error) {
+func unwrapCalls(service keyService, parent kms.NamespaceName) sender[*dataKeyCall] {
+	return func(ctx context.Context, calls []*dataKeyCall) error {
 		m := merge(calls)
 		for i, c := range calls {
 			m.items[i].Wrapped = c.inputBytes()
@@ -42,18 +42,18 @@ func unwrapCalls(service keyService, parent kms.NamespaceName) sender {
 		results, err := service.UnwrapDataKeys(ctx, kms.Principal{}, &kms.UnwrapDataKeysRequest{
 			Parent: parent, Key: m.key, Items: m.items, Binding: m.binding,
 		})
-		return checkResults(results, err, len(calls), resultDataKey)
+		return settle(calls, results, err, resultDataKey)
 	}
 }
 
 // generateCalls returns the sender of calls for new data keys of a size in bytes, all
 // under one key and with one binding.
-func generateCalls(service keyService, size int) sender {
-	return func(ctx context.Context, calls []*member) ([]kms.DataKeyResult, error) {
+func generateCalls(service keyService, size int) sender[*dataKeyCall] {
+	return func(ctx context.Context, calls []*dataKeyCall) error {
 		results, err := service.GenerateDataKeys(ctx, kms.Principal{}, &kms.GenerateDataKeysRequest{
 			Key: calls[0].key, Count: len(calls), Size: size, Binding: decodeBinding(calls[0].binding()),
 		})
-		return checkResults(results, err, len(calls), resultDataKey|resultWrapped)
+		return settle(calls, results, err, resultDataKey|resultWrapped)
 	}
 }
 
@@ -67,9 +67,9 @@ type merged struct {
 
 // merge gives the request the key and the binding that most calls have, if more than half
 // of them have the same, so that their items can do without.
-func merge(calls []*member) merged {
-	key := majority(calls, func(a, b *member) bool { return a.key == b.key }).key
-	binding := majority(calls, func(a, b *member) bool { return bytes.Equal(a.binding(), b.binding()) }).binding()
+func merge(calls []*dataKeyCall) merged {
+	key := majority(calls, func(a, b *dataKeyCall) bool { return a.key == b.key }).key
+	binding := majority(calls, func(a, b *dataKeyCall) bool { return bytes.Equal(a.binding(), b.binding()) }).binding()
 	m := merged{key: key, binding: decodeBinding(binding), items: make([]kms.DataKeyItem, len(calls))}
 	for i, c := range calls {
 		if c.key != key {
@@ -85,7 +85,7 @@ func merge(calls []*member) merged {
 
 // majority returns a call like more than half of all, if there is one, else any (the
 // voting algorithm of Boyer and Moore, one pass).
-func majority(calls []*member, same func(a, b *member) bool) *member {
+func majority(calls []*dataKeyCall, same func(a, b *dataKeyCall) bool) *dataKeyCall {
 	candidate, votes := calls[0], 0
 	for _, c := range calls {
 		switch {
@@ -108,22 +108,23 @@ const (
 	resultWrapped
 )
 
-// checkResults refuses answers that break the contract: an empty data key that passed for
-// a real one would be worse than any error.
-func checkResults(results []kms.DataKeyResult, err error, want int, parts resultPart) ([]kms.DataKeyResult, error) {
+// settle gives calls their results. It refuses answers that break the contract: an empty data
+// key that passed for a real one would be worse than any error.
+func settle(calls []*dataKeyCall, results []kms.DataKeyResult, err error, parts resultPart) error {
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if len(results) != want {
-		return nil, fmt.Errorf("%w: %d results for %d items", wire.ErrMalformedResponse, len(results), want)
+	if len(results) != len(calls) {
+		return fmt.Errorf("%w: %d results for %d items", wire.ErrMalformedResponse, len(results), len(calls))
 	}
-	for i := range results {
+	for i, c := range calls {
 		r := &results[i]
 		noKey := parts&resultDataKey != 0 && len(r.DataKey) < envelope.DataKeySizeMin
 		noBlob := parts&resultWrapped != 0 && len(r.Wrapped) == 0
 		if r.Err == nil && (noKey || noBlob) {
 			*r = kms.DataKeyResult{Err: fmt.Errorf("%w: a result without a key", wire.ErrMalformedResponse)}
 		}
+		c.outcome = *r
 	}
-	return results, nil
+	return nil
 }

@@ -66,8 +66,8 @@ func TestBindingIsCopied(t *testing.T) {
 func TestMerge(t *testing.T) {
 	names := []kms.KeyName{keyName(t, "a"), keyName(t, "b"), keyName(t, "c")}
 	rapid.Check(t, func(t *rapid.T) {
-		var pool memberPool
-		var calls []*member
+		var pool dataKeyCalls
+		var calls []*dataKeyCall
 		var bindings []kms.Binding
 		for range rapid.IntRange(1, 20).Draw(t, "calls") {
 			binding := drawBinding(t)
@@ -128,7 +128,7 @@ func TestSizeBoundsTheWire(t *testing.T) {
 		"short":      {Context: map[string]string{"a": "b"}},
 		"many pairs": {Context: long, AAD: make([]byte, envelope.MaxAdditionalDataSize)},
 	} {
-		var pool memberPool
+		var pool dataKeyCalls
 		c, err := pool.get(key, make([]byte, 92), binding)
 		if err != nil {
 			t.Fatal(err)
@@ -161,7 +161,7 @@ func TestMalformedBindingsAreRefusedBeforeTheyMeetOthers(t *testing.T) {
 		"many pairs": {kms.Binding{Context: many}, kms.ErrLimitExceeded, "encryption_context"},
 		"long data":  {kms.Binding{AAD: make([]byte, envelope.MaxAdditionalDataSize+1)}, kms.ErrLimitExceeded, "additional_authenticated_data"},
 	} {
-		var pool memberPool
+		var pool dataKeyCalls
 		_, err := pool.get(keyName(t, "orders"), nil, test.binding)
 		var e *kms.Error
 		if !errors.Is(err, test.want) || !errors.As(err, &e) || len(e.Violations) != 1 || e.Violations[0].Field != test.field {
@@ -189,7 +189,7 @@ func (a answers) UnwrapDataKeys(context.Context, kms.Principal, *kms.UnwrapDataK
 }
 
 func TestAnswersThatBreakTheContract(t *testing.T) {
-	var pool memberPool
+	var pool dataKeyCalls
 	c, err := pool.get(keyName(t, "orders"), make([]byte, 92), kms.Binding{})
 	if err != nil {
 		t.Fatal(err)
@@ -197,39 +197,40 @@ func TestAnswersThatBreakTheContract(t *testing.T) {
 	parent, secret := c.key.Namespace(), make(kms.Secret, 32)
 	for name, test := range map[string]struct {
 		results []kms.DataKeyResult
-		send    func(keyService) sender
+		send    func(keyService) sender[*dataKeyCall]
 	}{
-		"no result":           {nil, func(s keyService) sender { return unwrapCalls(s, parent) }},
-		"two results":         {make([]kms.DataKeyResult, 2), func(s keyService) sender { return wrapCalls(s, parent) }},
-		"no data key":         {make([]kms.DataKeyResult, 1), func(s keyService) sender { return unwrapCalls(s, parent) }},
-		"no wrapped key":      {make([]kms.DataKeyResult, 1), func(s keyService) sender { return wrapCalls(s, parent) }},
-		"key without wrapped": {[]kms.DataKeyResult{{DataKey: secret}}, func(s keyService) sender { return generateCalls(s, 32) }},
-		"key of another size": {[]kms.DataKeyResult{{DataKey: secret[:8], Wrapped: []byte("w")}}, func(s keyService) sender { return generateCalls(s, 32) }},
+		"no result":           {nil, func(s keyService) sender[*dataKeyCall] { return unwrapCalls(s, parent) }},
+		"two results":         {make([]kms.DataKeyResult, 2), func(s keyService) sender[*dataKeyCall] { return wrapCalls(s, parent) }},
+		"no data key":         {make([]kms.DataKeyResult, 1), func(s keyService) sender[*dataKeyCall] { return unwrapCalls(s, parent) }},
+		"no wrapped key":      {make([]kms.DataKeyResult, 1), func(s keyService) sender[*dataKeyCall] { return wrapCalls(s, parent) }},
+		"key without wrapped": {[]kms.DataKeyResult{{DataKey: secret}}, func(s keyService) sender[*dataKeyCall] { return generateCalls(s, 32) }},
+		"key of another size": {[]kms.DataKeyResult{{DataKey: secret[:8], Wrapped: []byte("w")}}, func(s keyService) sender[*dataKeyCall] { return generateCalls(s, 32) }},
 	} {
-		results, err := test.send(answers{results: test.results})(t.Context(), []*member{c})
+		c.outcome = kms.DataKeyResult{}
+		err := test.send(answers{results: test.results})(t.Context(), []*dataKeyCall{c})
 		if err == nil {
-			err = results[0].Err
+			err = c.outcome.Err
 		}
 		if !errors.Is(err, wire.ErrMalformedResponse) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	down := errors.New("down")
-	if _, err := unwrapCalls(answers{err: down}, parent)(t.Context(), []*member{c}); !errors.Is(err, down) {
+	if err := unwrapCalls(answers{err: down}, parent)(t.Context(), []*dataKeyCall{c}); !errors.Is(err, down) {
 		t.Errorf("got %v", err)
 	}
 }
 
-// A member that is used again holds nothing of its last caller's.
-func TestMembersAreWiped(t *testing.T) {
-	var pool memberPool
+// A call that is used again holds nothing of its last caller's.
+func TestCallsAreWiped(t *testing.T) {
+	var pool dataKeyCalls
 	c, err := pool.get(keyName(t, "orders"), []byte("a secret data key"), kms.Binding{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	bytesOf := c.data
 	c.outcome.DataKey = make(kms.Secret, 32)
-	pool.put(c)
+	c.free()
 	if !bytes.Equal(bytesOf, make([]byte, len(bytesOf))) || c.outcome.DataKey != nil || !c.key.IsZero() {
 		t.Errorf("kept %q, %+v", bytesOf, c)
 	}

@@ -36,14 +36,15 @@ const (
 	// maxQueueBytes bounds what waiting calls hold: their bindings may be long.
 	maxQueueBytes = 64 << 20
 	// maxBatchBytes is how much the calls of one RPC may fill, by the estimate of
-	// [member.size]; the rest is for what the request says once.
+	// [dataKeyCall.size]; the rest is for what the request says once.
 	maxBatchBytes = wire.MaxMessageBytes - 64<<10
 
 	// While RPCs are under way and others could be, calls wait at most so long for
 	// others to join them. RPCs that take less are fast: waiting for one costs no more.
 	maxHold = time.Millisecond
-	// fastShare is how many calls make up for the cost of one more fast RPC.
-	fastShare = 256
+	// dataKeyShare is the fastShare of calls for data keys, of which one costs little more
+	// than none.
+	dataKeyShare = 256
 	// An RPC that takes longer is overdue, and gives its place to another.
 	overdueAfter = time.Second
 	// maxOverdue is how many overdue RPCs may be under way, per one of MaxInFlight.

@@ -111,7 +111,7 @@ func newKeyCache(l CacheLimits) *keyCache {
 }
 
 // id is the digest of a call's input and binding.
-func (*keyCache) id(c *member) cacheID {
+func (*keyCache) id(c *dataKeyCall) cacheID {
 	h := sha256.New()
 	var size [4]byte
 	binary.BigEndian.PutUint32(size[:], uint32(c.input))

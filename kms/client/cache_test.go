@@ -157,7 +157,7 @@ func TestClosedCacheIsEmpty(t *testing.T) {
 
 // A cached key is the answer to its own input and binding only.
 func TestCacheIDs(t *testing.T) {
-	var pool memberPool
+	var pool dataKeyCalls
 	cache := newTestCache(t, CacheLimits{})
 	seen := make(map[cacheID]string)
 	for _, input := range []string{"", "a", "ab"} {

@@ -31,11 +31,11 @@ import (
 type DataKeys struct {
 	key     kms.KeyName
 	size    int
-	calls   *memberPool
-	wraps   *queue
-	unwraps *queue
+	calls   *dataKeyCalls
+	wraps   *dataKeyQueue
+	unwraps *dataKeyQueue
 	// newQueue makes a queue for new keys of a size in bytes.
-	newQueue func(size int) *queue
+	newQueue func(size int) *dataKeyQueue
 
 	unwrapped *keyCache // nil: off
 	sealing   *keyCache // nil: off
@@ -52,7 +52,7 @@ type generation struct {
 
 // generateQueue is the queue of a generation, and how many callers use it.
 type generateQueue struct {
-	*queue
+	*dataKeyQueue
 	callers int
 }
 
@@ -102,7 +102,7 @@ func (c *Client) DataKeys(key kms.KeyName, opts ...DataKeysOption) (*DataKeys, e
 	return &DataKeys{
 		key: key, size: o.size, calls: &c.queues.calls,
 		wraps: queues.wraps, unwraps: queues.unwraps,
-		newQueue:  func(size int) *queue { return c.queues.newQueue(generateCalls(c.queues.service, size)) },
+		newQueue:  func(size int) *dataKeyQueue { return c.queues.newQueue(generateCalls(c.queues.service, size)) },
 		unwrapped: unwrapped, sealing: sealing,
 		generates: make(map[generation]*generateQueue),
 	}, nil
@@ -125,7 +125,7 @@ func (k *DataKeys) generate(ctx context.Context, size int, b kms.Binding) (DataK
 	g := generation{size: size, binding: string(c.binding())}
 	q := k.enter(g)
 	defer k.exit(g, q)
-	result, err := q.do(ctx, c)
+	result, err := carry(ctx, q.dataKeyQueue, c)
 	return DataKey{Key: result.DataKey, Wrapped: result.Wrapped}, err
 }
 
@@ -135,7 +135,7 @@ func (k *DataKeys) enter(g generation) *generateQueue {
 	defer k.mu.Unlock()
 	q := k.generates[g]
 	if q == nil {
-		q = &generateQueue{queue: k.newQueue(g.size)}
+		q = &generateQueue{dataKeyQueue: k.newQueue(g.size)}
 		k.generates[g] = q
 	}
 	q.callers++
@@ -160,7 +160,7 @@ func (k *DataKeys) Wrap(ctx context.Context, dataKey kms.Secret, b kms.Binding) 
 	if err != nil {
 		return nil, err
 	}
-	result, err := k.wraps.do(ctx, c)
+	result, err := carry(ctx, k.wraps, c)
 	return result.Wrapped, err
 }
 
@@ -175,40 +175,53 @@ func (k *DataKeys) Unwrap(ctx context.Context, wrapped []byte, b kms.Binding) (k
 		return nil, err
 	}
 	if k.unwrapped == nil {
-		result, err := k.unwraps.do(ctx, c)
+		result, err := carry(ctx, k.unwraps, c)
 		return result.DataKey, err
 	}
 	id := k.unwrapped.id(c)
 	if cached, ok := k.unwrapped.get(id); ok {
-		k.calls.put(c)
+		c.free()
 		return cached.Key, nil
 	}
 	asked := time.Now()
-	result, err := k.unwraps.do(ctx, c)
+	result, err := carry(ctx, k.unwraps, c)
 	if err == nil {
 		k.unwrapped.put(id, DataKey{Key: result.DataKey}, asked)
 	}
 	return result.DataKey, err
 }
 
+// dataKeyQueue is a queue of calls for data keys.
+type dataKeyQueue = queue[*dataKeyCall]
+
+// carry has a queue carry a call, and returns its outcome.
+func carry(ctx context.Context, q *dataKeyQueue, c *dataKeyCall) (kms.DataKeyResult, error) {
+	if err := q.do(ctx, c); err != nil {
+		return kms.DataKeyResult{}, err
+	}
+	outcome := c.outcome
+	c.free()
+	return outcome, outcome.Err
+}
+
 // queues are those of a client, by namespace: a few hundred bytes for each that it has
 // had to do with.
 type queues struct {
 	service  keyService
-	newQueue func(sender) *queue
-	calls    memberPool
+	newQueue func(sender[*dataKeyCall]) *dataKeyQueue
+	calls    dataKeyCalls
 
 	mu          sync.Mutex
 	byNamespace map[kms.NamespaceName]namespaceQueues
 }
 
-type namespaceQueues struct{ wraps, unwraps *queue }
+type namespaceQueues struct{ wraps, unwraps *dataKeyQueue }
 
 func newQueues(lifetime context.Context, service keyService, o *options) *queues {
 	q := &queues{service: service, byNamespace: make(map[kms.NamespaceName]namespaceQueues)}
-	limits, timeout := o.batching, o.timeout
-	q.newQueue = func(send sender) *queue {
-		return &queue{send: send, limits: limits, timeout: timeout, lifetime: lifetime, calls: &q.calls}
+	limits := queueLimits{Batching: o.batching, timeout: o.timeout, bytes: maxBatchBytes, fastShare: dataKeyShare}
+	q.newQueue = func(send sender[*dataKeyCall]) *dataKeyQueue {
+		return &dataKeyQueue{send: send, limits: limits, lifetime: lifetime}
 	}
 	return q
 }

@@ -81,7 +81,7 @@ func (k *DataKeys) sealingKey(ctx context.Context, encryptionContext map[string]
 		return DataKey{}, err
 	}
 	id := k.sealing.id(c)
-	k.calls.put(c)
+	c.free()
 	if found, ok := k.sealing.get(id); ok {
 		return found, nil
 	}

@@ -20,8 +20,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // line is a service that takes a while, and answers each call with its own input.
 type line struct {
-	takes  func(calls []*member) time.Duration // nil: no time
-	answer func(i int, c *member) error        // of a call; nil: all succeed
+	takes  func(calls []*dataKeyCall) time.Duration // nil: no time
+	answer func(i int, c *dataKeyCall) error        // of a call; nil: all succeed
 
 	mu      sync.Mutex
 	batches []int // sizes, in the order of sending
@@ -29,7 +29,7 @@ type line struct {
 	most    int // RPCs at once
 }
 
-func (l *line) send(ctx context.Context, calls []*member) ([]kms.DataKeyResult, error) {
+func (l *line) send(ctx context.Context, calls []*dataKeyCall) error {
 	l.mu.Lock()
 	l.batches = append(l.batches, len(calls))
 	l.flying++
@@ -44,17 +44,16 @@ func (l *line) send(ctx context.Context, calls []*member) ([]kms.DataKeyResult, 
 		select {
 		case <-time.After(l.takes(calls)):
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
-	results := make([]kms.DataKeyResult, len(calls))
 	for i, c := range calls {
-		results[i].DataKey = bytes.Clone(c.inputBytes())
+		c.outcome.DataKey = bytes.Clone(c.inputBytes())
 		if l.answer != nil {
-			results[i].Err = l.answer(i, c)
+			c.outcome.Err = l.answer(i, c)
 		}
 	}
-	return results, nil
+	return nil
 }
 
 func (l *line) sent() []int {
@@ -70,30 +69,37 @@ func (l *line) underWay() (now, most int) {
 	return l.flying, l.most
 }
 
-func always(d time.Duration) func([]*member) time.Duration {
-	return func([]*member) time.Duration { return d }
+func always(d time.Duration) func([]*dataKeyCall) time.Duration {
+	return func([]*dataKeyCall) time.Duration { return d }
 }
 
-func newTestQueue(t *testing.T, l *line, limits Batching) *queue {
+// testQueue is a queue and its calls.
+type testQueue struct {
+	*dataKeyQueue
+	calls dataKeyCalls
+}
+
+func newTestQueue(t *testing.T, l *line, limits Batching) *testQueue {
 	t.Helper()
 	limits, err := limits.withDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &queue{
-		send: l.send, limits: limits, timeout: DefaultTimeout, lifetime: t.Context(), calls: &memberPool{},
-	}
+	return &testQueue{dataKeyQueue: &dataKeyQueue{
+		send: l.send, lifetime: t.Context(),
+		limits: queueLimits{Batching: limits, timeout: DefaultTimeout, bytes: maxBatchBytes, fastShare: dataKeyShare},
+	}}
 }
 
 // ask makes a call whose input is the text, and checks that the answer is to that one.
-func ask(ctx context.Context, t *testing.T, q *queue, text string) error {
+func ask(ctx context.Context, t *testing.T, q *testQueue, text string) error {
 	t.Helper()
 	c, err := q.calls.get(kms.KeyName{}, []byte(text), kms.Binding{})
 	if err != nil {
 		t.Error(err)
 		return err
 	}
-	outcome, err := q.do(ctx, c)
+	outcome, err := carry(ctx, q.dataKeyQueue, c)
 	if err == nil && string(outcome.DataKey) != text {
 		t.Errorf("asked %q, got the answer to %q", text, []byte(outcome.DataKey))
 	}
@@ -101,7 +107,7 @@ func ask(ctx context.Context, t *testing.T, q *queue, text string) error {
 }
 
 // busy has callers ask again and again, and returns how long all of them took.
-func busy(t *testing.T, q *queue, callers, rounds int) time.Duration {
+func busy(t *testing.T, q *testQueue, callers, rounds int) time.Duration {
 	t.Helper()
 	start := time.Now()
 	var running sync.WaitGroup
@@ -286,7 +292,7 @@ func TestLeavingUnderWay(t *testing.T) {
 // An RPC that nobody waits for any more is cancelled, and its place is free at once.
 func TestAbandonedRPCIsCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &line{takes: func(calls []*member) time.Duration {
+		l := &line{takes: func(calls []*dataKeyCall) time.Duration {
 			if string(calls[0].inputBytes()) == "patient" {
 				return time.Millisecond
 			}
@@ -319,7 +325,7 @@ func TestAbandonedRPCIsCancelled(t *testing.T) {
 // A server that hangs keeps those whose calls it has, and nobody else for long.
 func TestHangingRPCGivesItsPlaceAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &line{takes: func(calls []*member) time.Duration {
+		l := &line{takes: func(calls []*dataKeyCall) time.Duration {
 			if string(calls[0].inputBytes()) == "lost" {
 				return time.Hour
 			}
@@ -366,7 +372,7 @@ func TestHangingRPCGivesItsPlaceAway(t *testing.T) {
 func TestFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refused := errors.New("refused")
-		l := &line{takes: always(time.Millisecond), answer: func(_ int, c *member) error {
+		l := &line{takes: always(time.Millisecond), answer: func(_ int, c *dataKeyCall) error {
 			if string(c.inputBytes()) == "bad" {
 				return refused
 			}
@@ -375,9 +381,9 @@ func TestFailures(t *testing.T) {
 		q := newTestQueue(t, l, Batching{MaxInFlight: 1})
 		for _, whole := range []error{nil, errors.New("unreachable")} {
 			if whole != nil {
-				q.send = func(context.Context, []*member) ([]kms.DataKeyResult, error) {
+				q.send = func(context.Context, []*dataKeyCall) error {
 					<-time.After(time.Millisecond)
-					return nil, whole
+					return whole
 				}
 			}
 			var running sync.WaitGroup
@@ -404,7 +410,7 @@ func TestFailures(t *testing.T) {
 func TestBatchesFitIntoAMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
-		l := &line{takes: func(calls []*member) time.Duration {
+		l := &line{takes: func(calls []*dataKeyCall) time.Duration {
 			size := 0
 			for _, c := range calls {
 				size += c.size()
@@ -421,7 +427,7 @@ func TestBatchesFitIntoAMessage(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if _, err := q.do(t.Context(), c); err != nil {
+				if _, err := carry(t.Context(), q.dataKeyQueue, c); err != nil {
 					t.Error(err)
 				}
 			})
@@ -450,7 +456,7 @@ func TestQueuedBytesAreBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 			running.Go(func() {
-				if _, err := q.do(ctx, c); errors.Is(err, ErrQueueFull) {
+				if _, err := carry(ctx, q.dataKeyQueue, c); errors.Is(err, ErrQueueFull) {
 					full++
 				}
 			})
@@ -470,7 +476,7 @@ func TestQueuedBytesAreBounded(t *testing.T) {
 // Callers come, leave and change their memory in any order; run with the race detector.
 func TestChurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &line{takes: func(calls []*member) time.Duration {
+		l := &line{takes: func(calls []*dataKeyCall) time.Duration {
 			return time.Duration(len(calls)%7) * 300 * time.Microsecond
 		}}
 		q := newTestQueue(t, l, Batching{MaxItems: 8, MaxInFlight: 3})
@@ -485,7 +491,7 @@ func TestChurn(t *testing.T) {
 					if err != nil {
 						t.Error(err)
 					}
-					outcome, err := q.do(ctx, c)
+					outcome, err := carry(ctx, q.dataKeyQueue, c)
 					if err == nil && !bytes.Equal(outcome.DataKey, input) {
 						t.Errorf("asked %q, got the answer to %q", input, []byte(outcome.DataKey))
 					}

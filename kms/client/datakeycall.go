@@ -10,15 +10,11 @@ import (
 	"github.com/keyholt/keyholt/kms/envelope"
 )
 
-// member is one caller's call on its way through a [queue]. It holds copies of all that
-// the caller gave: a caller that leaves early may change its memory at once.
-type member struct {
-	prev, next *member // in the queue
-	// flight is the RPC that carries the call; nil while it waits. Guarded by the queue,
-	// as are left and done.
-	flight *flight
-	left   bool // the caller has gone: whoever ends the flight frees the call
-	done   bool // the outcome is set, and the caller will be told
+// dataKeyCall is one caller's call for a data key on its way through a [queue]. It holds
+// copies of all that the caller gave: a caller that leaves early may change its memory at once.
+type dataKeyCall struct {
+	link[*dataKeyCall]
+	pool *dataKeyCalls
 
 	key kms.KeyName
 	// data is the input (a data key or a wrapped one; none for Generate) followed by the
@@ -26,47 +22,51 @@ type member struct {
 	data  []byte
 	input int // length of the input, in bytes
 
-	// ready has room for one, so that nobody waits to tell the caller.
-	ready   chan struct{}
 	outcome kms.DataKeyResult
 }
 
 // callOverhead is more than an item needs on the wire beside its bytes and its key.
 const callOverhead = 64
 
-// size is how much of a request the call fills at most, in bytes.
-func (c *member) size() int {
+func (c *dataKeyCall) size() int {
 	return callOverhead + len(c.data) + len(c.key.ID()) + len(c.key.Namespace().ID())
 }
 
-func (c *member) inputBytes() []byte { return c.data[:c.input:c.input] }
+func (c *dataKeyCall) inputBytes() []byte { return c.data[:c.input:c.input] }
 
-func (c *member) binding() []byte { return c.data[c.input:] }
+func (c *dataKeyCall) binding() []byte { return c.data[c.input:] }
 
-// memberPool keeps calls for the next caller.
-type memberPool struct{ pool sync.Pool }
+func (c *dataKeyCall) fail(err error) { c.outcome = kms.DataKeyResult{Err: err} }
+
+func (c *dataKeyCall) discard() {
+	c.outcome.DataKey.Wipe()
+	c.free()
+}
+
+// free gives back a call that nobody uses any more, and wipes its input.
+func (c *dataKeyCall) free() {
+	clear(c.data)
+	*c = dataKeyCall{link: link[*dataKeyCall]{ready: c.ready}, pool: c.pool, data: c.data[:0]}
+	c.pool.pool.Put(c)
+}
+
+// dataKeyCalls keeps calls for the next caller.
+type dataKeyCalls struct{ pool sync.Pool }
 
 // get makes a call of copies of what the caller gave. The error says what is wrong with
 // the binding: a malformed one would fail the whole RPC, and with it other callers.
-func (p *memberPool) get(key kms.KeyName, input []byte, b kms.Binding) (*member, error) {
-	c, ok := p.pool.Get().(*member)
+func (p *dataKeyCalls) get(key kms.KeyName, input []byte, b kms.Binding) (*dataKeyCall, error) {
+	c, ok := p.pool.Get().(*dataKeyCall)
 	if !ok {
-		c = &member{ready: make(chan struct{}, 1)}
+		c = &dataKeyCall{link: newLink[*dataKeyCall](), pool: p}
 	}
 	c.key, c.input = key, len(input)
 	var err error
 	if c.data, err = appendBinding(append(c.data[:0], input...), b); err != nil {
-		p.put(c)
+		c.free()
 		return nil, err
 	}
 	return c, nil
-}
-
-// put takes back a call that nobody uses any more, and wipes its input.
-func (p *memberPool) put(c *member) {
-	clear(c.data)
-	*c = member{data: c.data[:0], ready: c.ready}
-	p.pool.Put(c)
 }
 
 // appendBinding appends a checked copy of the binding: nothing for an empty one, else
