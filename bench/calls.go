@@ -47,10 +47,12 @@ func preparation(s Scenario) (func([]item, map[string]string) call, error) {
 	switch {
 	case s.Operation == Sign && s.Server.Echo:
 		return nil, fmt.Errorf("%s: there is no echo of signatures", s.Name())
-	case s.Coalesced && (s.Operation != Unwrap || s.Batch != 1):
-		return nil, fmt.Errorf("%s: the client merges single unwraps", s.Name())
+	case s.Coalesced && s.Operation == Unwrap && s.Batch == 1:
+		return prepareCoalescedUnwrap, nil
+	case s.Coalesced && s.Operation == Sign && s.Batch == 1:
+		return prepareCoalescedSign, nil
 	case s.Coalesced:
-		return prepareCoalesced, nil
+		return nil, fmt.Errorf("%s: the client merges single unwraps and signatures", s.Name())
 	case s.Operation == Sign && s.Batch == 1:
 		return prepareSign, nil
 	case s.Operation == Sign:

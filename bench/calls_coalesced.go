@@ -3,12 +3,13 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"fmt"
 )
 
-// prepareCoalesced unwraps by the client's own call for one data key, which merges
+// prepareCoalescedUnwrap unwraps by the client's own call for one data key, which merges
 // concurrent callers into batches.
-func prepareCoalesced(items []item, pairs map[string]string) call {
+func prepareCoalescedUnwrap(items []item, pairs map[string]string) call {
 	it := items[0]
 	return call{
 		make: func(ctx context.Context, c *connection) error {
@@ -26,4 +27,20 @@ func prepareCoalesced(items []item, pairs map[string]string) call {
 			return err
 		},
 	}
+}
+
+// prepareCoalescedSign signs by the client's crypto.Signer, which merges concurrent callers
+// into batches.
+func prepareCoalescedSign(items []item, _ map[string]string) call {
+	it := &items[0]
+	by := func(check func(*item, []byte) error) func(context.Context, *connection) error {
+		return func(ctx context.Context, c *connection) error {
+			signature, err := c.sign(ctx, it.key, it.digest, crypto.SHA256)
+			if err != nil {
+				return err
+			}
+			return check(it, signature)
+		}
+	}
+	return call{make: by(checkSignatureSize), verify: by(checkSignature)}
 }

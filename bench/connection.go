@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"sync"
 
@@ -13,6 +14,7 @@ import (
 type connection struct {
 	*client.Client
 	dataKeys sync.Map // resource name of a KMS key to *client.DataKeys: made once, as their documentation asks
+	signers  sync.Map // of a KMS key to *client.Signer
 }
 
 // dialAll makes n connections.
@@ -50,4 +52,21 @@ func (c *connection) unwrap(ctx context.Context, key string, wrapped []byte, pai
 		handle, _ = c.dataKeys.LoadOrStore(key, made)
 	}
 	return handle.(*client.DataKeys).Unwrap(ctx, wrapped, kms.Binding{Context: pairs}) //nolint:errcheck,forcetypeassert // the map holds nothing else
+}
+
+// sign signs a digest by the client's coalescing call.
+func (c *connection) sign(ctx context.Context, key string, digest []byte, hash crypto.Hash) ([]byte, error) {
+	signer, ok := c.signers.Load(key)
+	if !ok {
+		name, err := kms.ParseKeyName(key)
+		if err != nil {
+			return nil, err
+		}
+		made, err := c.Signer(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		signer, _ = c.signers.LoadOrStore(key, made)
+	}
+	return signer.(*client.Signer).Sign(nil, digest, hash) //nolint:errcheck,forcetypeassert // the map holds nothing else
 }

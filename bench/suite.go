@@ -31,27 +31,29 @@ var (
 
 // The scenarios that claims are about.
 var (
-	derivedBatch  = Scenario{Operation: Unwrap, Batch: mainBatch, Callers: batchCallers}
-	strictBatch   = with(derivedBatch, func(s *Scenario) { s.Profile = Strict })
-	echoBatch     = on(echoServer, derivedBatch)
-	contextBatch  = with(derivedBatch, func(s *Scenario) { s.Context = 2 })
-	contextEcho   = on(echoServer, contextBatch)
-	unary         = Scenario{Operation: Unwrap, Batch: 1, Callers: unaryCallers}
-	unaryEcho     = on(echoServer, unary)
-	unaryManyKeys = with(unary, func(s *Scenario) { s.Keys = manyKeys })
-	unaryCrowd    = with(unary, func(s *Scenario) { s.Callers = manyCallers })
-	clientUnary   = with(unary, func(s *Scenario) { s.Coalesced = true })
-	unarySlow     = on(slowServer, unary)
-	unaryOneCall  = on(oneCallServer, unary)
-	fewVersions   = on(Server{Versions: 10}, with(unary, func(s *Scenario) { s.Callers = 1 }))
-	manyVersions  = on(Server{Versions: 10_000}, with(unary, func(s *Scenario) { s.Callers = 1 }))
-	signP256      = Scenario{Operation: Sign, Algorithm: P256, Batch: 1, Callers: signCallers}
-	signP256Batch = with(signP256, func(s *Scenario) { s.Batch, s.Callers = signBatch, batchCallers })
-	signRSA       = with(signP256, func(s *Scenario) { s.Algorithm = RSA2048 })
-	signRSABatch  = with(signP256Batch, func(s *Scenario) { s.Algorithm = RSA2048 })
-	tokenP256     = Scenario{Operation: Sign, Algorithm: P256, Batch: 1, Server: tokenAlone}
-	tokenRSA      = with(tokenP256, func(s *Scenario) { s.Algorithm = RSA2048 })
-	memory        = with(derivedBatch, func(s *Scenario) { s.Batch, s.Callers = 4096, 64 })
+	derivedBatch   = Scenario{Operation: Unwrap, Batch: mainBatch, Callers: batchCallers}
+	strictBatch    = with(derivedBatch, func(s *Scenario) { s.Profile = Strict })
+	echoBatch      = on(echoServer, derivedBatch)
+	contextBatch   = with(derivedBatch, func(s *Scenario) { s.Context = 2 })
+	contextEcho    = on(echoServer, contextBatch)
+	unary          = Scenario{Operation: Unwrap, Batch: 1, Callers: unaryCallers}
+	unaryEcho      = on(echoServer, unary)
+	unaryManyKeys  = with(unary, func(s *Scenario) { s.Keys = manyKeys })
+	unaryCrowd     = with(unary, func(s *Scenario) { s.Callers = manyCallers })
+	clientUnary    = with(unary, func(s *Scenario) { s.Coalesced = true })
+	unarySlow      = on(slowServer, unary)
+	unaryOneCall   = on(oneCallServer, unary)
+	fewVersions    = on(Server{Versions: 10}, with(unary, func(s *Scenario) { s.Callers = 1 }))
+	manyVersions   = on(Server{Versions: 10_000}, with(unary, func(s *Scenario) { s.Callers = 1 }))
+	signP256       = Scenario{Operation: Sign, Algorithm: P256, Batch: 1, Callers: signCallers}
+	signP256Batch  = with(signP256, func(s *Scenario) { s.Batch, s.Callers = signBatch, batchCallers })
+	signP256Client = with(signP256, func(s *Scenario) { s.Coalesced = true })
+	signRSAClient  = with(signP256Client, func(s *Scenario) { s.Algorithm = RSA2048 })
+	signRSA        = with(signP256, func(s *Scenario) { s.Algorithm = RSA2048 })
+	signRSABatch   = with(signP256Batch, func(s *Scenario) { s.Algorithm = RSA2048 })
+	tokenP256      = Scenario{Operation: Sign, Algorithm: P256, Batch: 1, Server: tokenAlone}
+	tokenRSA       = with(tokenP256, func(s *Scenario) { s.Algorithm = RSA2048 })
+	memory         = with(derivedBatch, func(s *Scenario) { s.Batch, s.Callers = 4096, 64 })
 )
 
 func with(s Scenario, change func(*Scenario)) Scenario {
@@ -70,7 +72,7 @@ func Quick() []Group {
 		{Name: "batches", Scenarios: []Scenario{derivedBatch, echoBatch, strictBatch, contextBatch, contextEcho}},
 		{Name: "unary", Scenarios: []Scenario{unary, unaryEcho, unaryCrowd, unaryManyKeys, clientUnary}},
 		{Name: "slow HSM", Scenarios: []Scenario{unarySlow, unaryOneCall}},
-		{Name: "signatures", Scenarios: []Scenario{signP256, tokenP256, signP256Batch, signRSA, tokenRSA}},
+		{Name: "signatures", Scenarios: []Scenario{signP256, signP256Client, tokenP256, signP256Batch, signRSA, signRSAClient, tokenRSA}},
 	}
 }
 

@@ -85,7 +85,7 @@ func merge(calls []*dataKeyCall) merged {
 
 // majority returns a call like more than half of all, if there is one, else any (the
 // voting algorithm of Boyer and Moore, one pass).
-func majority(calls []*dataKeyCall, same func(a, b *dataKeyCall) bool) *dataKeyCall {
+func majority[C comparable](calls []C, same func(a, b C) bool) C {
 	candidate, votes := calls[0], 0
 	for _, c := range calls {
 		switch {

@@ -8,11 +8,12 @@ import (
 	"github.com/keyholt/keyholt/kms/wire"
 )
 
-// Batching bounds how calls of [DataKeys] are merged into RPCs. Zero fields are the
-// defaults. Each bound holds per namespace and operation; for Generate, of which only
-// calls for one key and binding can be merged, per key and binding.
+// Batching bounds how calls of [DataKeys] and [Signer] are merged into RPCs. Zero fields are
+// the defaults. Each bound holds per namespace and operation; for Generate, of which only
+// calls for one key and binding can be merged, per key and binding; for signatures per format.
 type Batching struct {
-	// MaxItems is the most calls of one RPC, at most [kms.MaxItems]. Default 1,024.
+	// MaxItems is the most calls of one RPC, at most [kms.MaxItems]. Default 1,024. Of
+	// signatures it is never more than 64.
 	MaxItems int
 	// MaxInFlight is how many RPCs are under way at once; it is fewer while they take less
 	// than a millisecond and calls are few. An RPC without an answer for a second gives
@@ -51,7 +52,7 @@ const (
 	maxOverdue = 7
 )
 
-// WithBatching changes how calls of [DataKeys] are merged into RPCs.
+// WithBatching changes how calls of [DataKeys] and [Signer] are merged into RPCs.
 func WithBatching(b Batching) Option {
 	return func(o *options) { o.batching = b }
 }

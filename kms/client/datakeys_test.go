@@ -20,7 +20,7 @@ import (
 
 // counter counts RPCs by method.
 type counter struct {
-	all, unwraps, generates atomic.Int64
+	all, unwraps, generates, batchSigns atomic.Int64
 }
 
 func (c *counter) option() client.Option {
@@ -33,6 +33,8 @@ func (c *counter) option() client.Option {
 			c.unwraps.Add(1)
 		case kmsv1.CryptoService_GenerateDataKeys_FullMethodName:
 			c.generates.Add(1)
+		case kmsv1.CryptoService_BatchSign_FullMethodName:
+			c.batchSigns.Add(1)
 		}
 		return invoke(ctx, method, req, reply, conn, opts...)
 	}))

@@ -40,6 +40,7 @@ type Client struct {
 	imports kmsv1.ImportServiceClient
 	system  kmsv1.SystemServiceClient
 	queues  *queues
+	signing *signQueues
 	caches  keyCaches
 	end     context.CancelFunc // of the RPCs that carry several callers' calls
 }
@@ -120,7 +121,7 @@ func Dial(ctx context.Context, p Profile, opts ...Option) (*Client, error) {
 		system:  kmsv1.NewSystemServiceClient(conn),
 	}
 	lifetime, end := context.WithCancel(context.WithoutCancel(ctx))
-	c.queues, c.end = newQueues(lifetime, c.API(), &o), end
+	c.queues, c.signing, c.end = newQueues(lifetime, c.API(), &o), newSignQueues(lifetime, c.API(), &o), end
 	return c, nil
 }
 

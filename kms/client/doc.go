@@ -9,7 +9,8 @@
 //   - takes, wraps and unwraps data keys itself ([DataKeys.Generate], [DataKeys.Wrap],
 //     [DataKeys.Unwrap]), at the speed of batches: concurrent callers share RPCs;
 //   - signs and decrypts with private keys that stay in the HSM ([Client.Signer],
-//     [Client.Decrypter]), through crypto.Signer and crypto.Decrypter;
+//     [Client.Decrypter]), through crypto.Signer and crypto.Decrypter; concurrent callers of
+//     signers share RPCs, too;
 //   - makes any other call, in domain terms ([Client.API]) or with the generated gRPC stubs
 //     ([Client.Keys], [Client.Crypto], [Client.System]).
 //

@@ -20,14 +20,23 @@ import (
 // on signing with the version that it has, until that is disabled or revoked; make a new
 // one to use the new version.
 //
-// Errors are those of [Client.API], or match [ErrSignerOptions].
-type Signer struct{ keyPair }
+// Calls of concurrent callers are merged into batch RPCs, as those of [DataKeys] are: of all
+// Signers that the client has in a namespace, those for signatures in one format, up to 64.
+// A lone caller waits for nobody. A caller whose context ends leaves at once, and a call that
+// fails, fails alone. Values of a caller's context, such as a trace, do not travel with it:
+// where that matters call Sign of [Client.API].
+//
+// Errors are those of [Client.API], or match [ErrSignerOptions] or [ErrQueueFull].
+type Signer struct {
+	keyPair
+	calls *signQueues
+}
 
 var _ crypto.MessageSigner = (*Signer)(nil)
 
 // Signer makes a Signer of the primary version of an ASYMMETRIC_SIGN key. It asks the
-// service for the public key. Calls of the Signer have the values of ctx, but not its end:
-// see [Signer.WithContext].
+// service for the public key. Calls of the Signer do not end with ctx: see
+// [Signer.WithContext].
 func (c *Client) Signer(ctx context.Context, key kms.KeyName) (*Signer, error) {
 	return newSigner(ctx, c, &kms.GetPublicKeyRequest{Key: key})
 }
@@ -42,12 +51,11 @@ func newSigner(ctx context.Context, c *Client, r *kms.GetPublicKeyRequest) (*Sig
 	if err != nil {
 		return nil, err
 	}
-	return &Signer{pair}, nil
+	return &Signer{keyPair: pair, calls: c.signing}, nil
 }
 
-// WithContext returns a Signer whose calls end with ctx and carry its values. The methods
-// of crypto.Signer are handed no context, and go without one to the client's timeout
-// ([WithTimeout]).
+// WithContext returns a Signer whose calls end with ctx. The methods of crypto.Signer are
+// handed no context, and without one end with the client's timeout ([WithTimeout]).
 func (s *Signer) WithContext(ctx context.Context) *Signer {
 	c := *s
 	c.ctx = ctx
@@ -90,7 +98,7 @@ func (s *Signer) SignMessageAs(ctx context.Context, message []byte, format kms.S
 }
 
 func (s *Signer) signDigest(ctx context.Context, digest []byte, format kms.SignatureFormat) ([]byte, error) {
-	return s.sign(ctx, &kms.SignRequest{
+	return s.calls.sign(ctx, &kms.SignRequest{
 		Version: s.version, Digest: digest, DigestHash: s.algorithm.Hash(), Format: format,
 	})
 }
@@ -103,15 +111,7 @@ func (s *Signer) signMessage(ctx context.Context, message []byte, format kms.Sig
 				s.algorithm, len(message), kms.MaxMessage),
 		}
 	}
-	return s.sign(ctx, &kms.SignRequest{Version: s.version, Message: message, Format: format})
-}
-
-func (s *Signer) sign(ctx context.Context, r *kms.SignRequest) ([]byte, error) {
-	result, err := s.service.Sign(ctx, kms.Principal{}, r)
-	if err != nil {
-		return nil, err
-	}
-	return result.Signature, nil
+	return s.calls.sign(ctx, &kms.SignRequest{Version: s.version, Message: message, Format: format})
 }
 
 // X509Algorithm is the algorithm for the SignatureAlgorithm of a template of package x509.
