@@ -59,15 +59,17 @@ func ParseNamespaceName(s string) (NamespaceName, error) {
 
 // ParseKeyName parses namespaces/{namespace}/keys/{key}.
 func ParseKeyName(s string) (KeyName, error) {
-	segments := strings.Split(s, "/")
-	if len(segments) != 4 || segments[0] != "namespaces" || segments[2] != "keys" {
+	rest, isNamespace := strings.CutPrefix(s, "namespaces/")
+	namespaceID, rest, _ := strings.Cut(rest, "/")
+	id, isKey := strings.CutPrefix(rest, "keys/")
+	if !isNamespace || !isKey || strings.Contains(id, "/") {
 		return KeyName{}, malformedName(s, "namespaces/{namespace}/keys/{key}")
 	}
-	namespace, err := NewNamespaceName(segments[1])
+	namespace, err := NewNamespaceName(namespaceID)
 	if err != nil {
 		return KeyName{}, err
 	}
-	return NewKeyName(namespace, segments[3])
+	return NewKeyName(namespace, id)
 }
 
 // ParseVersionName parses namespaces/{namespace}/keys/{key}/versions/{version}; the
@@ -111,7 +113,7 @@ func (k KeyName) ID() string { return k.id }
 func (k KeyName) IsZero() bool { return k.id == "" }
 
 // String is the resource name.
-func (k KeyName) String() string { return k.namespace.String() + "/keys/" + k.id }
+func (k KeyName) String() string { return "namespaces/" + k.namespace.id + "/keys/" + k.id }
 
 // Key is the name of the key that the version belongs to.
 func (v VersionName) Key() KeyName { return v.key }
@@ -124,7 +126,7 @@ func (v VersionName) IsZero() bool { return v.number == 0 }
 
 // String is the resource name.
 func (v VersionName) String() string {
-	return v.key.String() + "/versions/" + strconv.FormatUint(uint64(v.number), 10)
+	return "namespaces/" + v.key.namespace.id + "/keys/" + v.key.id + "/versions/" + strconv.FormatUint(uint64(v.number), 10)
 }
 
 func checkID(id string) error {

@@ -23,14 +23,16 @@ func (t *versionTable) index(v kms.VersionName) int32 {
 	if v == t.last {
 		return t.lastIndex
 	}
+	if len(t.names) == 1 { // most responses name one version: no map for it
+		t.indexes = map[kms.VersionName]int32{t.last: t.lastIndex}
+	}
 	i, ok := t.indexes[v]
 	if !ok {
 		i = int32(len(t.names))
 		t.names = append(t.names, v.String())
-		if t.indexes == nil {
-			t.indexes = make(map[kms.VersionName]int32)
+		if t.indexes != nil {
+			t.indexes[v] = i
 		}
-		t.indexes[v] = i
 	}
 	t.last, t.lastIndex = v, i
 	return i
