@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +74,8 @@ func (c *cell) load(
 			Rate: rate, Callers: c.scenario.Callers, WarmUp: warmUp, Window: window, Seed: seed, Grace: 10 * time.Second,
 		}.Run(ctx, op)
 	}
+	all := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(c.scenario.processors(all)))
 	return loadgen.Closed{Callers: c.scenario.Callers, WarmUp: warmUp, Window: window}.Run(ctx, op)
 }
 

@@ -124,6 +124,16 @@ func (s Scenario) capacity() Scenario {
 	return s
 }
 
+// processors is how many of all processors the load generator uses. Single items keep waking
+// it, each with little to do: with all of them it would take from the server what it spends
+// on waking the next and looking for work.
+func (s Scenario) processors(all int) int {
+	if s.Batch == 1 {
+		return max(1, all/2)
+	}
+	return all
+}
+
 // Group is scenarios that take turns: in each round every one is run once, in the order
 // of the list and in the next round in the opposite order.
 type Group struct {

@@ -72,6 +72,15 @@ func TestClaimsAreCovered(t *testing.T) {
 	}
 }
 
+// Single items leave half of the processors to the server, and never none to the load.
+func TestProcessorsOfTheLoad(t *testing.T) {
+	for _, test := range []struct{ batch, all, want int }{{1, 1, 1}, {1, 2, 1}, {1, 3, 1}, {1, 16, 8}, {16, 2, 2}, {1024, 16, 16}} {
+		if got := (Scenario{Batch: test.batch}).processors(test.all); got != test.want {
+			t.Errorf("batches of %d on %d processors: %d, want %d", test.batch, test.all, got, test.want)
+		}
+	}
+}
+
 // A load is a share of something that was run before.
 func TestLoadsHaveACapacity(t *testing.T) {
 	var before []Scenario
