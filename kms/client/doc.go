@@ -12,7 +12,7 @@
 //     [Client.Decrypter]), through crypto.Signer and crypto.Decrypter; concurrent callers of
 //     signers share RPCs, too;
 //   - makes any other call, in domain terms ([Client.API]) or with the generated gRPC stubs
-//     ([Client.Keys], [Client.Crypto], [Client.System]).
+//     ([Client.Keys], [Client.Crypto], [Client.Imports], [Client.System]).
 //
 // Package tinkaead makes a key an AEAD of Tink, packages sshsigner and josesigner make one a
 // signer of SSH and of JSON Web Tokens.
