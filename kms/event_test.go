@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
 )
@@ -97,6 +98,55 @@ func TestRefusalsAreRecorded(t *testing.T) {
 	}
 	if e := w.auditor.last(); e.Action != kms.ActionUnwrapDataKey || !errors.Is(e.Err, kms.ErrInvalidRequest) {
 		t.Fatalf("the event of an invalid request: %+v", e)
+	}
+}
+
+// Of a request that fails as a whole nothing is released: its record has no item that was
+// served, and no verdict on what was not verified.
+func TestEventOfAFailedRequest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, hsmtest.MemoryConfig{}, nil)
+	data := w.create("data", kms.ProfileDerived)
+	tags := keyName(t, "tags")
+	if _, err := w.service.CreateKey(t.Context(), admin,
+		&kms.CreateKeyRequest{Name: tags, Algorithm: kms.AlgorithmHMACSHA256}); err != nil {
+		t.Fatal(err)
+	}
+	made, err := w.service.GenerateMac(t.Context(), admin, &kms.GenerateMacRequest{Key: tags, Message: []byte("m")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.faults.FailBefore(hsmtest.MethodMAC, hsm.ErrUnavailable)
+	w.faults.FailBefore(hsmtest.MethodMACBatch, hsm.ErrUnavailable)
+	w.faults.FailBefore(hsmtest.MethodEncryptBlocks, hsm.ErrUnavailable)
+	for action, test := range map[kms.Action]struct {
+		want error
+		call func() error
+	}{
+		kms.ActionGenerateDataKey: {kms.ErrTokenUnavailable, func() error {
+			_, err := w.service.GenerateDataKeys(t.Context(), admin, &kms.GenerateDataKeysRequest{Key: data, Count: 3})
+			return err
+		}},
+		kms.ActionVerifyMac: {kms.ErrTokenUnavailable, func() error {
+			_, err := w.service.VerifyMac(t.Context(), admin,
+				&kms.VerifyMacRequest{Version: tags.Version(1), Message: []byte("m"), Mac: made.Mac})
+			return err
+		}},
+		kms.ActionGenerateMac: {kms.ErrInvalidRequest, func() error {
+			_, err := w.service.GenerateMac(t.Context(), admin, &kms.GenerateMacRequest{Key: tags})
+			return err
+		}},
+	} {
+		if err := test.call(); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", action, err, test.want)
+		}
+		e := w.auditor.last()
+		if e.Action != action || !errors.Is(e.Err, test.want) || len(e.Items) != 1 {
+			t.Fatalf("the event of %s: %+v", action, e)
+		}
+		if i := e.Items[0]; !errors.Is(i.Err, test.want) || i.Verdict != 0 {
+			t.Errorf("the item of %s: error %v, verdict %d; want %v and no verdict", action, i.Err, i.Verdict, test.want)
+		}
 	}
 }
 

@@ -133,12 +133,28 @@ func (s *Service) performData(ctx context.Context, c dataRequest) error {
 	}
 	event := c.event(s.now(), err)
 	event.Revision, event.CheckedAt = final.revision(), final.at
+	event.failItems()
 	if auditErr := s.record(ctx, event); auditErr != nil {
 		c.discardAll()
 		return auditErr
 	}
 	s.usage.add(event)
 	return err
+}
+
+// failItems has no item of a request that failed as a whole look served, or verified: what
+// was made of those before the failure is not released.
+func (e *Event) failItems() {
+	if e.Err == nil {
+		return
+	}
+	for i := range e.Items {
+		item := &e.Items[i]
+		if item.Err == nil {
+			item.Err = e.Err
+		}
+		item.Verdict = 0
+	}
 }
 
 // serve does the work of a request: state and authorisation of each item before the

@@ -88,7 +88,8 @@ type Event struct {
 	// Spread is how a change came to be known by all replicas; nil: it was no change.
 	Spread *Spread
 	// Err is the outcome of the request as a whole; nil if it was served, whatever
-	// the outcomes of its items.
+	// the outcomes of its items. What it failed with is the error of all of its items that have
+	// none of their own.
 	Err   error
 	Items []ItemEvent
 }

@@ -30,7 +30,7 @@
 //	  version    string    key version that was used, or would have been
 //	  target     string    key version that made the new ciphertext
 //	  context    object    the items' own encryption context; left out if it is the request's
-//	  outcome  * string    "OK", or a reason constant
+//	  outcome  * string    "OK", or a reason constant; never "OK" if the whole request was refused
 //	  valid      boolean   whether the signature or MAC was good, of items that asked for that
 //
 // A record never holds plaintext, what was signed or authenticated, key material or
