@@ -136,7 +136,7 @@ var adviceTable = []struct {
 	{kms.ErrVersionDestroyScheduled, `if it is still needed, restore it with "kmsctl restore KEY/VERSION", then enable it.`},
 	{kms.ErrStillSpreading, `the change is made. Repeat the command to wait on, with a longer --timeout if need be; it changes ` +
 		`nothing more. "kmsctl replicas" shows which replica is behind.`},
-	{kms.ErrDataLoss, `rotate the key and rewrap what the version protects ("kmsctl rewrap") first, ` +
+	{kms.ErrDataLoss, `rotate the key first, and rewrap what the version protects ("kmsctl rewrap") or sign it again; ` +
 		`or give it up with --accept-data-loss.`},
 	{kms.ErrTransition, `see its state with "kmsctl key describe KEY/VERSION"; "kmsctl enable" or "kmsctl disable" may have to come ` +
 		`first. From REVOKED and DESTROYED no state leads back to use.`},

@@ -129,7 +129,7 @@ var table = [...]Row{
 		"Enable the version, or rotate the key.", 0},
 	{kms.ErrVersionRevoked, codes.FailedPrecondition, "KEY_VERSION_REVOKED",
 		"The key version was revoked and never works again. The metadata says since when and why.",
-		"Restore the data from elsewhere; protect new data with another version.", 0},
+		"Use another version for what is new; restore from elsewhere what this one protects.", 0},
 	{kms.ErrVersionRewrapOnly, codes.FailedPrecondition, "KEY_VERSION_REWRAP_ONLY",
 		"The key version is under suspicion: what it protects can be rewrapped inside the service, and nothing else. " +
 			"The metadata says since when and why.",
@@ -139,7 +139,7 @@ var table = [...]Row{
 		"If it is still needed restore the version before that time.", 0},
 	{kms.ErrVersionDestroyed, codes.FailedPrecondition, "KEY_VERSION_DESTROYED",
 		"The HSM object of the key version was destroyed. The metadata says when and why.",
-		"Restore the data from elsewhere; protect new data with another version.", 0},
+		"Use another version for what is new; restore from elsewhere what this one protects.", 0},
 	{kms.ErrVersionUnavailable, codes.FailedPrecondition, "KEY_VERSION_UNAVAILABLE",
 		"The HSM object of the key version is missing, or is not the one that was made for it.",
 		"Ask an operator: the token's contents do not belong to this store.", 0},
