@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -109,9 +110,12 @@ func (s *site) copyTo(dir string) (*site, error) {
 			return nil, err
 		}
 	}
-	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
-		filepath.Join(dir, objectsDir))
-	if err := os.WriteFile(filepath.Join(dir, softHSMConf), []byte(conf), 0o600); err != nil {
+	conf, err := os.ReadFile(filepath.Join(s.dir, softHSMConf))
+	if err != nil {
+		return nil, err
+	}
+	conf = bytes.ReplaceAll(conf, []byte(filepath.Join(s.dir, objectsDir)), []byte(filepath.Join(dir, objectsDir)))
+	if err := os.WriteFile(filepath.Join(dir, softHSMConf), conf, 0o600); err != nil { //nolint:gosec // both directories are the harness's own
 		return nil, err
 	}
 	return &site{dir: dir, module: s.module, principal: s.principal}, nil

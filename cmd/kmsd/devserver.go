@@ -123,9 +123,11 @@ func (d *devServer) makeToken(tokens string) error {
 }
 
 // useTokens points SoftHSM2, which reads its configuration whenever the module is
-// initialised, to a directory of tokens. With cgo os.Setenv changes C's environment too.
+// initialised, to a directory of tokens. With cgo os.Setenv changes C's environment too. The
+// mechanisms are those that are needed: SoftHSM2 copies its list for each operation.
 func (d *devServer) useTokens(tokens string) error {
-	text := "directories.tokendir = " + tokens + "\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n"
+	text := "directories.tokendir = " + tokens + "\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n" +
+		"slots.mechanisms = " + strings.Join(pkcs11hsm.Mechanisms(), ",") + "\n"
 	if err := d.writeFile(filepath.Join("softhsm", "softhsm2.conf"), []byte(text)); err != nil {
 		return err
 	}

@@ -19,8 +19,8 @@ var mechanismNames = map[uint]string{
 	pkcs11.CKM_ECDSA:                  "CKM_ECDSA",
 	pkcs11.CKM_ECDSA_SHA256:           "CKM_ECDSA_SHA256",
 	pkcs11.CKM_ECDH1_DERIVE:           "CKM_ECDH1_DERIVE",
-	0x1055:                            "CKM_EC_EDWARDS_KEY_PAIR_GEN",
-	0x1057:                            "CKM_EDDSA",
+	ckmECEdwardsKeyPairGen:            "CKM_EC_EDWARDS_KEY_PAIR_GEN",
+	ckmEdDSA:                          "CKM_EDDSA",
 	pkcs11.CKM_GENERIC_SECRET_KEY_GEN: "CKM_GENERIC_SECRET_KEY_GEN",
 	pkcs11.CKM_SHA256:                 "CKM_SHA256",
 	pkcs11.CKM_SHA256_HMAC:            "CKM_SHA256_HMAC",
@@ -50,6 +50,24 @@ var mechanismNames = map[uint]string{
 	pkcs11.CKM_SHA512_RSA_PKCS_PSS:    "CKM_SHA512_RSA_PKCS_PSS",
 	pkcs11.CKM_ECDSA_SHA384:           "CKM_ECDSA_SHA384",
 	pkcs11.CKM_ECDSA_SHA512:           "CKM_ECDSA_SHA512",
+}
+
+// Mechanisms are the mechanisms that Keyholt can make use of, for a token whose
+// configuration lists what it is to offer: SoftHSM2's slots.mechanisms does.
+func Mechanisms() []string {
+	used := [...]uint{
+		pkcs11.CKM_AES_KEY_GEN, pkcs11.CKM_GENERIC_SECRET_KEY_GEN, pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN,
+		pkcs11.CKM_EC_KEY_PAIR_GEN, ckmECEdwardsKeyPairGen,
+		pkcs11.CKM_AES_ECB, pkcs11.CKM_AES_GCM,
+		pkcs11.CKM_ECDSA, ckmEdDSA, pkcs11.CKM_RSA_PKCS, pkcs11.CKM_RSA_PKCS_PSS, pkcs11.CKM_RSA_PKCS_OAEP,
+		pkcs11.CKM_SHA256_HMAC, pkcs11.CKM_SHA384_HMAC, pkcs11.CKM_SHA512_HMAC,
+		pkcs11.CKM_AES_KEY_WRAP_PAD, ckmAESKeyWrapKWP, pkcs11.CKM_RSA_AES_KEY_WRAP,
+	}
+	names := make([]string, 0, len(used))
+	for _, m := range used {
+		names = append(names, mechanismName(m))
+	}
+	return names
 }
 
 // mechanismName is the standard's name of a mechanism, or its number.
