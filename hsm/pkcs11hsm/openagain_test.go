@@ -44,7 +44,6 @@ func TestOpenAgain(t *testing.T) {
 // where the token counts the failure as a wrong PIN.
 func TestOpenAgainInVain(t *testing.T) {
 	soft := softhsmtest.NewVia(t, buildProxy(t))
-	const countLow = "flags 0x10000"
 	for name, test := range map[string]struct {
 		commands string
 		logins   int
