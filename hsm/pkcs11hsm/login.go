@@ -83,7 +83,7 @@ func mayMeanPIN(err error) bool {
 }
 
 // checkCount asks the token, if the last login failed, whether it took that for a wrong PIN:
-// another could lock the PIN. The flags go away with a login that succeeds, whoever's it is.
+// another could lock the PIN. The error is errCounted then. The flags go away with a login that succeeds, whoever's it is.
 // The caller holds login.sem.
 func (t *Token) checkCount() error {
 	if t.login.failed == nil {
@@ -97,7 +97,7 @@ func (t *Token) checkCount() error {
 	}
 	const counts = pkcs11.CKF_USER_PIN_COUNT_LOW | pkcs11.CKF_USER_PIN_FINAL_TRY | pkcs11.CKF_USER_PIN_LOCKED
 	if info.Flags&counts != 0 {
-		return fmt.Errorf("%w: %w", t.login.failed, errCounted)
+		return fmt.Errorf("%w: %w: %v", hsm.ErrPINIncorrect, errCounted, t.login.failed)
 	}
 	return nil
 }

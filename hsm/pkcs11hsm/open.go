@@ -127,6 +127,12 @@ func (t *Token) start(ctx context.Context) error {
 		t.log.WarnContext(ctx, "the token has one try left before it locks the PIN")
 	}
 	err := t.logIn(ctx)
+	if c, _ := classOf(err); c != classPIN && mayMeanPIN(err) {
+		// A supervisor that is told of a wrong PIN does not try it again and again.
+		if counted := t.checkCount(); errors.Is(counted, errCounted) {
+			return counted
+		}
+	}
 	if errors.Is(err, errPINUnreadable) {
 		return fmt.Errorf("%w: %w", hsm.ErrArgument, err)
 	}

@@ -49,6 +49,21 @@ func TestLoginTriedOnce(t *testing.T) {
 	}
 }
 
+// TestLoginCountedAtOnce: what a login returned is a wrong PIN if the token counts it as one, so
+// that who starts the process does not start it again.
+func TestLoginCountedAtOnce(t *testing.T) {
+	soft := softhsmtest.NewVia(t, buildProxy(t))
+	for _, code := range []string{"0x5", "0x6", "0x80000123"} {
+		t.Setenv("KEYHOLT_PROXY", "fail "+fnLogin+" 1000 "+code+"\n"+countLow)
+		cfg := soft.Config()
+		logins := countingPIN(&cfg)
+		wantOpenError(t, cfg, hsm.ErrPINIncorrect, "C_Login", "counts")
+		if *logins != 1 {
+			t.Errorf("%s: %d logins", code, *logins)
+		}
+	}
+}
+
 // TestLoginCountedMeanwhile: what the token counts is remembered, whatever the attempts
 // in between met.
 func TestLoginCountedMeanwhile(t *testing.T) {
@@ -66,7 +81,7 @@ func TestLoginCountedMeanwhile(t *testing.T) {
 		return len(p), nil
 	}), nil))
 	t.Setenv("KEYHOLT_PROXY", "fail "+fnLogin+" 1 0x5")
-	wantOpenError(t, cfg, hsm.ErrUnavailable, "C_Login", "counts")
+	wantOpenError(t, cfg, hsm.ErrPINIncorrect, "C_Login", "counts")
 	if *logins != 1 || len(next) > 0 {
 		t.Fatalf("%d logins, %q not said", *logins, next)
 	}
