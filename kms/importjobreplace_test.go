@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -302,5 +303,38 @@ func TestReplacedImportJobsAndBackups(t *testing.T) {
 	with.restart()
 	if list := with.jobs(); len(list) != 1 || list[0].UID != newer.UID || list[0].State != kms.ImportJobActive {
 		t.Fatalf("the jobs after the restoration: %+v", list)
+	}
+}
+
+// While as much is made as may be, a job cannot be made; the expired one of its name stays.
+func TestNothingIsReplacedWhenOverloaded(t *testing.T) {
+	t.Parallel()
+	const atMost = 64 // of constructions
+	clock := &clock{now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	w := newSharedWorld(t, func(c *kms.Config) { c.Now = clock.time })
+	name, old := w.create("orders", kms.ProfileDerived), w.job("nightly")
+	clock.advance(time.Hour)
+	w.wakeUp(name)
+	w.await("the end of the wrapping key", func() bool { return w.objects() == 1 })
+	gate := w.faults.Hold(hsmtest.MethodGenerateKey)
+	ctx, goAway := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	refused := make(chan error, atMost+1)
+	for i := range cap(refused) {
+		asking.Go(func() {
+			_, err := w.service.CreateKey(ctx, admin, &kms.CreateKeyRequest{Name: keyName(t, fmt.Sprintf("x%d", i))})
+			refused <- err
+		})
+	}
+	wantError(t, <-refused, kms.ErrOverloaded, "one key too many")
+	wantError(t, second(w.createJob(&kms.CreateImportJobRequest{Name: old.Name})), kms.ErrOverloaded, "the next job")
+	if list := w.jobs(); len(list) != 1 || list[0].UID != old.UID || list[0].State != kms.ImportJobExpired {
+		t.Errorf("the jobs: %+v", list)
+	}
+	goAway()
+	gate.Release()
+	asking.Wait()
+	if made := w.job("nightly"); made.UID == old.UID {
+		t.Errorf("the job afterwards: %+v", made)
 	}
 }

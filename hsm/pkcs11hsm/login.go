@@ -18,6 +18,9 @@ type login struct {
 	sem     chan struct{} // has room for one: parallel tries could lock the PIN
 	anchor  *session      // guarded by sem
 	refused bool          // the token refused the PIN; guarded by sem
+	// failed is the error of the last login that was tried, if that may have been for the
+	// PIN. Guarded by sem.
+	failed error
 }
 
 // functionLogin names the function in errors.
@@ -26,9 +29,12 @@ const functionLogin = "C_Login"
 // errPINUnreadable: Config.PIN failed. Nothing was tried.
 var errPINUnreadable = errors.New("the PIN cannot be read")
 
+// errCounted: the token took a failed login for a wrong PIN, whatever it returned.
+var errCounted = errors.New("the token counts it as a wrong PIN")
+
 // logIn logs in unless the process is logged in already. After a refusal of the
-// PIN it never tries again. Errors of the module are callErrors; the caller decides
-// what a refusal means.
+// PIN it never tries again, and after another failure not while the token counts a wrong
+// PIN. Errors of the module are callErrors; the caller decides what a refusal means.
 func (t *Token) logIn(ctx context.Context) error {
 	select {
 	case t.login.sem <- struct{}{}:
@@ -40,6 +46,9 @@ func (t *Token) logIn(ctx context.Context) error {
 		return fmt.Errorf("%w: the token refused the PIN before", hsm.ErrLoginLost)
 	}
 	if done, err := t.checkAnchor(ctx); done || err != nil {
+		return err
+	}
+	if err := t.checkCount(); err != nil {
 		return err
 	}
 	pin, err := t.cfg.PIN()
@@ -54,12 +63,44 @@ func (t *Token) logIn(ctx context.Context) error {
 	clear(pin)
 	err = check(functionLogin, rv)
 	if isCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
-		return nil
+		err = nil
+	}
+	if err == nil || mayMeanPIN(err) {
+		t.login.failed = err
 	}
 	if c, ok := classOf(err); ok && c == classPIN && !isCode(err, ckrNoPIN) {
 		t.login.refused = true
 	}
 	return err
+}
+
+// mayMeanPIN reports whether err is that of a login that failed, and may be a device's word
+// for a wrong PIN: any return code but those that say that the session or the token is gone,
+// or that nobody has set a PIN.
+func mayMeanPIN(err error) bool {
+	e, ok := errors.AsType[*callError](err)
+	return ok && e.function == functionLogin && e.class != classSession && e.class != classGone && e.rv != ckrNoPIN
+}
+
+// checkCount asks the token, if the last login failed, whether it took that for a wrong PIN:
+// another could lock the PIN. The error is errCounted then. The flags go away with a login
+// that succeeds, whoever's it is.
+// The caller holds login.sem.
+func (t *Token) checkCount() error {
+	if t.login.failed == nil {
+		return nil
+	}
+	t.module.calls.RLock()
+	defer t.module.calls.RUnlock()
+	info, err := t.module.ctx.GetTokenInfo(t.module.slot)
+	if err != nil {
+		return wrap("C_GetTokenInfo", err)
+	}
+	const counts = pkcs11.CKF_USER_PIN_COUNT_LOW | pkcs11.CKF_USER_PIN_FINAL_TRY | pkcs11.CKF_USER_PIN_LOCKED
+	if info.Flags&counts != 0 {
+		return fmt.Errorf("%w: %w: %v", hsm.ErrPINIncorrect, errCounted, t.login.failed)
+	}
+	return nil
 }
 
 // checkAnchor makes sure that the anchor session exists; done tells that it is
@@ -90,6 +131,9 @@ func (t *Token) checkAnchor(ctx context.Context) (done bool, err error) {
 // relogIn logs in after a login was lost.
 func (t *Token) relogIn(ctx context.Context) error {
 	err := t.logIn(ctx)
+	if errors.Is(err, errCounted) {
+		return fmt.Errorf("%w: %v", hsm.ErrLoginLost, err)
+	}
 	if isCode(err, ckrNoPIN) {
 		return fmt.Errorf("%w: %v", hsm.ErrUnavailable, err)
 	}

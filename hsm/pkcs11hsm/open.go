@@ -23,10 +23,12 @@ const (
 // the session pool, and probes what the token can do.
 //
 // A token that is not there, or fails for a reason that is not the PIN, is tried again for
-// 1.5 seconds, each time in a module begun anew. For in SoftHSM2 2.6.1 a login of any
-// process empties the token's file and writes it after the lock on it was given up: who
-// starts at that moment sees no token, or one that fails, or has no PIN. A PIN that was
-// refused, or that the token counts as wrong, is not tried again.
+// 1.5 seconds, each time in a module begun anew unless another Token is open in it. For in
+// SoftHSM2 2.6.1 a login of any process empties the token's file and writes it after the lock
+// on it was given up: who starts at that moment sees no token, or one that fails, or has no
+// PIN. A PIN that was refused, or that the token counts as wrong, is not tried again; nor is
+// one after a return code of C_Login that is not SoftHSM2's at such a moment, since to some
+// device it may be the word for a wrong PIN; and after SoftHSM2's only once.
 //
 // Errors: hsm.ErrArgument for the configuration, an unreadable PIN included; hsm.ErrModule, hsm.ErrTokenNotFound,
 // hsm.ErrPINIncorrect, hsm.ErrPINLocked; hsm.ErrUnsupported, as [*MissingError], for
@@ -37,12 +39,17 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		return nil, err
 	}
 	begin := time.Now()
+	var failed error // of the last login
 	for wait := firstLookAgain; ; wait = min(2*wait, longestLookAgain) {
-		var t *Token
-		if t, err = open(ctx, cfg, err); err == nil {
+		t, err := open(ctx, cfg, failed)
+		if err == nil {
 			return t, nil
 		}
-		if !mayPass(err) || time.Since(begin) >= lookAgain {
+		again := mayMeanPIN(err) && failed != nil // two such logins are enough
+		if mayMeanPIN(err) {
+			failed = err
+		}
+		if again || !mayPass(err) || time.Since(begin) >= lookAgain {
 			return nil, err
 		}
 		cfg.Logger.WarnContext(ctx, "the token could not be opened; it is tried again", "error", err)
@@ -57,14 +64,13 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 // errContradiction: crypto11 failed on a token that is there when it is asked directly.
 var errContradiction = errors.New("crypto11 failed and the token is there")
 
-// errCounted: the token took a failed login for a wrong PIN, whatever it returned.
-var errCounted = errors.New("the token counts it as a wrong PIN")
-
 // mayPass reports whether an attempt to open a token may succeed a moment later.
 func mayPass(err error) bool {
 	switch {
 	case errors.Is(err, errCounted):
 		return false
+	case mayMeanPIN(err):
+		return isCode(err, ckrGeneralError) // as SoftHSM2 says
 	case errors.Is(err, hsm.ErrTokenNotFound), errors.Is(err, hsm.ErrUnavailable), errors.Is(err, errContradiction):
 		return true
 	default:
@@ -72,14 +78,8 @@ func mayPass(err error) bool {
 	}
 }
 
-// isOfLogin reports whether it was the login that failed.
-func isOfLogin(err error) bool {
-	e, ok := errors.AsType[*callError](err)
-	return ok && e.function == functionLogin
-}
-
-// open is one attempt; before is the error of the one before it, if there was one.
-func open(ctx context.Context, cfg Config, before error) (*Token, error) {
+// open is one attempt; failed is the error of the last login of those before it, if one failed.
+func open(ctx context.Context, cfg Config, failed error) (*Token, error) {
 	module, err := modules.attach(cfg.Module, cfg.InitArgs, selector{label: cfg.TokenLabel, serial: cfg.TokenSerial})
 	if err != nil {
 		return nil, err
@@ -88,13 +88,13 @@ func open(ctx context.Context, cfg Config, before error) (*Token, error) {
 		cfg:     cfg,
 		log:     cfg.Logger,
 		module:  module,
-		login:   login{sem: make(chan struct{}, 1)},
+		login:   login{sem: make(chan struct{}, 1), failed: failed},
 		handles: newHandleTable(),
 	}
 	t.blockBytes.Store(int64(cfg.MaxBlockBytes))
 	t.gcmCost.Store(int64(firstGCMCost))
 	t.pool = newPool(t.poolSize(), t.openSession, t.closeSession)
-	if err := t.start(ctx, before); err != nil {
+	if err := t.start(ctx); err != nil {
 		_ = t.Close()
 		return nil, err
 	}
@@ -119,17 +119,21 @@ func (t *Token) poolSize() int {
 }
 
 // start logs in, fills the pool and probes. The login comes first and alone: a wrong
-// PIN is tried once. before is the error of an attempt before this one.
-func (t *Token) start(ctx context.Context, before error) error {
+// PIN is tried once.
+func (t *Token) start(ctx context.Context) error {
 	switch flags := t.module.token.Flags; {
-	case isOfLogin(before) && flags&(pkcs11.CKF_USER_PIN_COUNT_LOW|pkcs11.CKF_USER_PIN_FINAL_TRY) != 0:
-		return fmt.Errorf("%w: %w", before, errCounted)
 	case flags&pkcs11.CKF_USER_PIN_LOCKED != 0:
 		return fmt.Errorf("%w: the token says so; no login was tried", hsm.ErrPINLocked)
 	case flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0:
 		t.log.WarnContext(ctx, "the token has one try left before it locks the PIN")
 	}
 	err := t.logIn(ctx)
+	if c, _ := classOf(err); c != classPIN && mayMeanPIN(err) {
+		// A supervisor that is told of a wrong PIN does not try it again and again.
+		if counted := t.checkCount(); errors.Is(counted, errCounted) {
+			return counted
+		}
+	}
 	if errors.Is(err, errPINUnreadable) {
 		return fmt.Errorf("%w: %w", hsm.ErrArgument, err)
 	}

@@ -33,6 +33,7 @@ const (
 	fnUnwrapKey      = "61"
 	fnGetSessionInfo = "15"
 	fnLogin          = "18"
+	fnOpenSession    = "12"
 )
 
 // buildProxy compiles testdata/proxy.c, a module between us and SoftHSM2 that behaves

@@ -21,11 +21,12 @@ type Batching struct {
 	// stop the callers of the others. Default 4.
 	MaxInFlight int
 	// MaxQueue is how many calls may wait for an RPC; further ones fail with
-	// [ErrQueueFull]. Default 16,384.
+	// [ErrQueueFull]. Default 16,384. What waits is also never more than 64 MiB: that is
+	// a thousand messages of the longest that EC_SIGN_ED25519 signs.
 	MaxQueue int
 }
 
-// ErrQueueFull is the error of a call that found as many waiting as
+// ErrQueueFull is the error of a call that found as much waiting as
 // [Batching].MaxQueue allows. Nothing was sent. It matches [kms.ErrOverloaded] too.
 var ErrQueueFull = fmt.Errorf("%w: the client's queue is full", kms.ErrOverloaded)
 

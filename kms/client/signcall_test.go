@@ -283,3 +283,35 @@ func TestSizeOfSignaturesBoundsTheWire(t *testing.T) {
 		t.Errorf("%d bytes on the wire, estimated %d", one, c.size())
 	}
 }
+
+// What waits is bounded in bytes too: of the longest messages far fewer may wait than calls.
+func TestWaitingMessagesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := (&scribe{takes: 10 * time.Second}).queues(t)
+		var running sync.WaitGroup
+		var mu sync.Mutex
+		refused := 0
+		const callers = 1200
+		for range callers {
+			running.Go(func() {
+				r := &kms.SignRequest{Version: keyName(t, "orders").Version(1), Message: make([]byte, kms.MaxMessage)}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				_, err := q.sign(ctx, r)
+				if err != nil && !errors.Is(err, ErrQueueFull) {
+					t.Error(err)
+				}
+				if err != nil {
+					mu.Lock()
+					refused++
+					mu.Unlock()
+				}
+			})
+		}
+		running.Wait()
+		const waited = maxQueueBytes / kms.MaxMessage
+		if refused == 0 || refused > callers-waited*9/10 {
+			t.Errorf("%d of %d calls were refused", refused, callers)
+		}
+	})
+}

@@ -1,10 +1,13 @@
 package josesigner_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
@@ -67,6 +70,43 @@ func TestSigners(t *testing.T) {
 			if err != nil || string(payload) != "payload" {
 				t.Errorf("%s: %q, %v", a, payload, err)
 			}
+		}
+		return nil
+	}))
+}
+
+// One signer serves many goroutines, each of which gets the signature of its own payload.
+func TestConcurrentTokens(t *testing.T) {
+	must(t, withService(map[string]kms.Algorithm{"tokens": kms.AlgorithmECP256SHA256}, func(ctx context.Context, c *client.Client) error {
+		key, err := kms.ParseKeyName("namespaces/default/keys/tokens")
+		must(t, err)
+		s, err := c.Signer(ctx, key)
+		must(t, err)
+		signer, err := josesigner.NewSigner(s, nil)
+		must(t, err)
+		var running sync.WaitGroup
+		for i := range 32 {
+			running.Go(func() {
+				for round := range 8 {
+					payload := fmt.Appendf(nil, "%d of %d", round, i)
+					signed, err := signer.Sign(payload)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if got, err := signed.Verify(s.Public()); err != nil || !bytes.Equal(got, payload) {
+						t.Errorf("%q: %q, %v", payload, got, err)
+					}
+				}
+			})
+		}
+		running.Wait()
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		signer, err = josesigner.NewSigner(s.WithContext(ended), nil)
+		must(t, err)
+		if _, err := signer.Sign([]byte("payload")); !errors.Is(err, context.Canceled) {
+			t.Errorf("with an ended context: %v", err)
 		}
 		return nil
 	}))

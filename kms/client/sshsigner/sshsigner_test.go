@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -119,6 +121,38 @@ func connect(t *testing.T, a kms.Algorithm, signer ssh.Signer) {
 	}
 	_ = c.Close() // the server may have gone first
 	_ = c.Wait()
+}
+
+// One signer serves many goroutines, each of which gets the signature of its own data.
+func TestConcurrentSignatures(t *testing.T) {
+	withSigners(t, []kms.Algorithm{kms.AlgorithmEd25519, kms.AlgorithmRSA2048PKCS1SHA256}, func(a kms.Algorithm, s *client.Signer) {
+		signer, err := sshsigner.New(s)
+		must(t, err)
+		var running sync.WaitGroup
+		for i := range 32 {
+			running.Go(func() {
+				for round := range 4 {
+					data := fmt.Appendf(nil, "%d of %d", round, i)
+					signature, err := signer.Sign(rand.Reader, data)
+					if err != nil {
+						t.Errorf("%s: %v", a, err)
+						return
+					}
+					if err := signer.PublicKey().Verify(data, signature); err != nil {
+						t.Errorf("%s: %q: %v", a, data, err)
+					}
+				}
+			})
+		}
+		running.Wait()
+		ended, cancel := context.WithCancel(s.Context())
+		cancel()
+		signer, err = sshsigner.New(s.WithContext(ended))
+		must(t, err)
+		if _, err := signer.Sign(rand.Reader, []byte("data")); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s, with an ended context: %v", a, err)
+		}
+	})
 }
 
 func TestWhatSSHDoesNotHave(t *testing.T) {
