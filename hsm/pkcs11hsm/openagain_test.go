@@ -124,19 +124,13 @@ func TestOpenWhileOthersLogIn(t *testing.T) {
 	})
 }
 
-// TestUseWhileOthersLogIn: an open token does not take itself for lost.
+// TestUseWhileOthersLogIn: what an open token is used for does not fail.
 func TestUseWhileOthersLogIn(t *testing.T) {
 	othersLogIn(t, func(soft *softhsmtest.Token) {
 		var log strings.Builder
 		r := newRigOn(t, soft, func(c *pkcs11hsm.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		log.Reset() // of what opening it says
-		for range 300 {
-			if err := r.token.Check(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := r.token.Key(t.Context(), hsm.UID{0xff}); !errors.Is(err, hsm.ErrKeyNotFound) {
-				t.Fatal(err)
-			}
+		for range 2000 {
 			if err := encrypt(t, r.token, r.blocks); err != nil {
 				t.Fatal(err)
 			}
@@ -145,4 +139,31 @@ func TestUseWhileOthersLogIn(t *testing.T) {
 			t.Fatalf("it noticed:\n%s", &log)
 		}
 	})
+}
+
+// TestPresentAfterAll: a token that does not know how it is, three times in a row, is not
+// taken for lost.
+func TestPresentAfterAll(t *testing.T) {
+	var log strings.Builder
+	r := newRigOn(t, softhsmtest.NewVia(t, buildProxy(t)), func(c *pkcs11hsm.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	log.Reset()
+	for name, ask := range map[string]func() error{
+		"Check": func() error { return r.token.Check(t.Context()) },
+		"Key": func() error {
+			if _, err := r.token.Key(t.Context(), hsm.UID{0xff}); !errors.Is(err, hsm.ErrKeyNotFound) {
+				return err
+			}
+			return nil
+		},
+	} {
+		r.tell("fail " + fnGetTokenInfo + " 3 0x5")
+		if err := ask(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if log.Len() > 0 {
+		t.Errorf("it noticed:\n%s", &log)
+	}
 }
