@@ -65,9 +65,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	}
 	defer closing(&err, "the token", token.Close)
 	logToken(ctx, log, token)
-	if err := tuneProcessors(ctx, token, token.Info().Sessions, log); err != nil {
-		return err
-	}
+	tuneProcessors(ctx, token, token.Info().Sessions, log)
 
 	store, err := openStore(ctx, c.Store, token)
 	if err != nil {

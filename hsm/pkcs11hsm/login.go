@@ -84,8 +84,7 @@ func mayMeanPIN(err error) bool {
 
 // checkCount asks the token, if the last login failed, whether it took that for a wrong PIN:
 // another could lock the PIN. The error is errCounted then. The flags go away with a login
-// that succeeds, whoever's it is.
-// The caller holds login.sem.
+// that succeeds, whoever's it is. The caller holds login.sem.
 func (t *Token) checkCount() error {
 	if t.login.failed == nil {
 		return nil
