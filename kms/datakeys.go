@@ -42,6 +42,7 @@ func (s *Service) GenerateDataKeys(ctx context.Context, p Principal, r *Generate
 		return nil, err
 	}
 	if err := c.commonError(); err != nil {
+		c.discardAll()
 		return nil, err
 	}
 	results := make([]DataKeyResult, len(c.items))
