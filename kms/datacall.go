@@ -172,15 +172,14 @@ func (c *dataCall) event(at time.Time, err error) *Event {
 		if it.opened != nil {
 			entry.Version, entry.version = it.opened.Name, it.opened
 		}
-		if it.sealed != nil {
-			if c.opens {
-				entry.Target = it.sealed.Name
-				if it.sealErr == nil {
-					entry.target = it.sealed
-				}
-			} else {
-				entry.Version, entry.version = it.sealed.Name, it.sealed
-			}
+		switch {
+		case it.sealed == nil:
+		case !c.opens:
+			entry.Version, entry.version = it.sealed.Name, it.sealed
+		case it.sealErr == nil:
+			entry.Target, entry.target = it.sealed.Name, it.sealed
+		case it.err != nil:
+			entry.Target = it.sealed.Name
 		}
 		if last := len(e.Items) - 1; last >= 0 && entry.continues(&e.Items[last]) {
 			e.Items[last].Count++
@@ -195,7 +194,7 @@ func (c *dataCall) event(at time.Time, err error) *Event {
 // most items of a batch do, so it is asked first, and is cheap.
 func (it *item) repeats(before *item) bool {
 	return it.err == nil && before.err == nil && it.opened == before.opened && it.sealed == before.sealed &&
-		it.context == nil && before.context == nil
+		(it.sealErr == nil) == (before.sealErr == nil) && it.context == nil && before.context == nil
 }
 
 // continues reports whether an item can be counted into the entry before it. Items

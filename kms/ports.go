@@ -98,7 +98,7 @@ type Event struct {
 type ItemEvent struct {
 	Count   int               // how many consecutive items this stands for, at least 1
 	Version VersionName       // that was used, or would have been; zero: none was found
-	Target  VersionName       // that made the new ciphertext of a rewrap; zero: none
+	Target  VersionName       // that made the new ciphertext of a rewrap, or, where Err is set, would have; zero: none
 	Context map[string]string // the items' own encryption context; nil: the request's
 	Err     error             // nil: served
 	// Verdict is what the items' verification came to; zero: nothing was verified.
