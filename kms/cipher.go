@@ -22,7 +22,8 @@ func (s *Service) cipherOf(p Profile) profileCipher {
 	return derivedCipher{s}
 }
 
-// openItems opens the items that were resolved, one key version after the other.
+// openItems opens the items that were resolved, one key version after the other. A version
+// that the token cannot use fails its own items.
 func (s *Service) openItems(ctx context.Context, c *dataCall) error {
 	groups := groupByVersion(c.items, func(it *item) *versionEntry {
 		if it.err != nil {
@@ -30,23 +31,25 @@ func (s *Service) openItems(ctx context.Context, c *dataCall) error {
 		}
 		return it.opened
 	})
+	var outcomes versionOutcomes
 	for _, g := range groups {
 		err := s.cipherOf(g.version.profile).open(ctx, g.version, c.openUse, g.items)
+		if all := outcomes.note(err); all != nil {
+			return all
+		}
 		if err == nil {
 			continue
-		}
-		if concernsAll(err) {
-			return err
 		}
 		err = s.explain(g.version, c.openUse, err)
 		for _, it := range g.items {
 			it.err = err
 		}
 	}
-	return nil
+	return outcomes.end()
 }
 
-// sealItems seals the items that were resolved, one key version after the other.
+// sealItems seals the items that were resolved, one key version after the other. A version
+// that the token cannot use fails its own items.
 func (s *Service) sealItems(ctx context.Context, c *dataCall) error {
 	groups := groupByVersion(c.items, func(it *item) *versionEntry {
 		if !it.seals() {
@@ -54,20 +57,22 @@ func (s *Service) sealItems(ctx context.Context, c *dataCall) error {
 		}
 		return it.sealed
 	})
+	// What is sealed for good measure was opened: the token was used.
+	outcomes := versionOutcomes{served: c.seals == sealOld}
 	for _, g := range groups {
 		err := s.markUsed(ctx, g.version, useSeal)
 		if err == nil {
 			err = s.cipherOf(g.version.profile).seal(ctx, g.version, c.kind, g.items)
 		}
+		if all := outcomes.note(err); all != nil {
+			return all
+		}
 		if err == nil {
 			continue
 		}
-		if concernsAll(err) {
-			return err
-		}
 		err = s.explain(g.version, useSeal, err)
 		for _, it := range g.items {
-			it.sealErr = err
+			it.sealErr = firstError(it.sealErr, err)
 		}
 	}
 	if c.seals == sealAll {
@@ -77,7 +82,7 @@ func (s *Service) sealItems(ctx context.Context, c *dataCall) error {
 			}
 		}
 	}
-	return nil
+	return outcomes.end()
 }
 
 // explain prefers the reason that the metadata gives by now to what the token said: a

@@ -107,9 +107,8 @@ func (c *keyCall) asked() (Principal, Action, error) { return c.principal, c.act
 
 func (c *keyCall) size() int { return len(c.items) }
 
-// serve does the work of the items, one key version after the other. A token that could not be
-// used for one version, and could for another, is there: that is the matter of the items of
-// the one, so that callers who share a request do not fail with each other's keys.
+// serve does the work of the items, one key version after the other. A version that the token
+// cannot use fails its own items.
 func (c *keyCall) serve(ctx context.Context, s *Service, snapshot *Snapshot) error {
 	c.resolve(ctx, s, snapshot)
 	groups := groupByVersion(c.items, func(it *keyItem) *versionEntry {
@@ -118,27 +117,20 @@ func (c *keyCall) serve(ctx context.Context, s *Service, snapshot *Snapshot) err
 		}
 		return it.version
 	})
-	var unavailable error // what the token could not do
-	served := false
+	var outcomes versionOutcomes
 	for _, g := range groups {
 		err := c.serveGroup(ctx, s, g)
-		switch {
-		case err == nil:
-			served = true
+		if all := outcomes.note(err); all != nil {
+			return all
+		}
+		if err == nil {
 			continue
-		case errors.Is(err, ErrTokenUnavailable):
-			unavailable = firstError(unavailable, err)
-		case concernsAll(err):
-			return err
 		}
 		for _, it := range g.items {
 			it.err = c.explain(s, it, err)
 		}
 	}
-	if !served {
-		return unavailable
-	}
-	return nil
+	return outcomes.end()
 }
 
 func (c *keyCall) serveGroup(ctx context.Context, s *Service, g versionGroup[keyItem]) error {
