@@ -35,7 +35,7 @@ func newConstructions() *constructions {
 func (c *constructions) enter(ctx context.Context) (leave func(), err error) {
 	if c.asked.Add(1) > constructionsAtMost {
 		c.asked.Add(-1)
-		return nil, errorf(ErrOverloaded, "too many keys and import jobs are being made")
+		return nil, tooManyConstructions()
 	}
 	if err := c.slots.Acquire(ctx, 1); err != nil {
 		c.asked.Add(-1)
@@ -45,4 +45,16 @@ func (c *constructions) enter(ctx context.Context) (leave func(), err error) {
 		c.slots.Release(1)
 		c.asked.Add(-1)
 	}, nil
+}
+
+// refusal is what enter would refuse at once now; nil: nothing.
+func (c *constructions) refusal() error {
+	if c.asked.Load() >= constructionsAtMost {
+		return tooManyConstructions()
+	}
+	return nil
+}
+
+func tooManyConstructions() *Error {
+	return errorf(ErrOverloaded, "too many keys and import jobs are being made")
 }

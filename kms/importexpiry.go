@@ -59,46 +59,63 @@ func (s *Service) dueJobs(now *Snapshot, at time.Time) (due map[ImportJobName]bo
 	return due, rest
 }
 
-// expire ends a job and records that.
+// expire ends a job of the errand's, unless another replica was first.
 func (s *Service) expire(ctx context.Context, name ImportJobName) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	done, err := s.destroyWrappingKey(ctx, name)
-	if !done && err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	unlock, err := s.lockImportJob(ctx, name)
+	if err != nil {
+		return s.recordEnd(ctx, name, err)
+	}
+	defer unlock()
+	job := s.snapshot.Load().importJob(name)
+	if job == nil || job.State != ImportJobActive || !job.expired(s.now()) {
+		return nil
+	}
+	return s.end(ctx, job)
+}
+
+// end destroys the wrapping key of a job whose time has passed, enters that in its row, and
+// records it. The caller holds the job's lock.
+func (s *Service) end(ctx context.Context, job *ImportJob) error {
+	return s.recordEnd(ctx, job.Name, s.destroyWrappingKey(ctx, job))
+}
+
+// recordEnd records how the end of a job went, and returns its error. What was given up before
+// its turn is not recorded.
+func (s *Service) recordEnd(ctx context.Context, name ImportJobName, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return err
 	}
 	event := &Event{
 		Time: s.now(), Principal: systemPrincipal(), Action: ActionExpireImportJob, Namespace: name.Namespace(),
 		Resource: name.String(), Reason: "the time of the import job has passed", Err: err,
 	}
-	if auditErr := s.record(ctx, event); auditErr != nil && done {
+	if auditErr := s.record(ctx, event); auditErr != nil && err == nil {
 		s.log.ErrorContext(ctx, "an import job was ended and that could not be recorded", slog.String("import_job", name.String()))
 	}
 	return err
 }
 
-// destroyWrappingKey destroys the wrapping key of an expired job and enters that in its row.
-// done is false if another replica was first.
-func (s *Service) destroyWrappingKey(ctx context.Context, name ImportJobName) (done bool, err error) {
-	unlock, err := s.lockImportJob(ctx, name)
-	if err != nil {
-		return false, err
-	}
-	defer unlock()
-	job := s.snapshot.Load().importJob(name)
-	if job == nil || job.State != ImportJobActive || !job.expired(s.now()) {
-		return false, nil
-	}
+func (s *Service) destroyWrappingKey(ctx context.Context, job *ImportJob) error {
 	if _, err := s.token.Key(ctx, job.UID); err != nil && !errors.Is(err, hsm.ErrKeyNotFound) {
-		return false, tokenError(err, "look up the wrapping key") // before anything is begun
+		return tokenError(err, "look up the wrapping key") // before anything is begun
+	}
+	// Nor is anything begun before the keys are made that are being made: that can take longer
+	// than what was begun may.
+	unlock, err := s.lockStore(ctx, objectsLock)
+	if err != nil {
+		return err
 	}
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	if err := s.destroyObject(ctx, job.UID); err != nil {
-		return false, err
+	err = s.destroyUnderLock(ctx, job.UID)
+	unlock()
+	if err != nil {
+		return err
 	}
 	_, err = s.commit(ctx, func(now *Snapshot) (*Change, error) {
-		row := now.importJob(name)
+		row := now.importJob(job.Name)
 		if row == nil || row.UID != job.UID || row.State != ImportJobActive {
 			return nil, nil
 		}
@@ -106,5 +123,5 @@ func (s *Service) destroyWrappingKey(ctx context.Context, name ImportJobName) (d
 		gone.State = ImportJobExpired
 		return &Change{ImportJobs: []*ImportJob{&gone}}, nil
 	})
-	return err == nil, err
+	return err
 }

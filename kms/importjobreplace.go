@@ -11,26 +11,36 @@ func (r *CreateImportJobRequest) made(job *ImportJob) bool {
 	return r.RequestID != "" && r.RequestID == job.RequestID
 }
 
-// endBeforehand ends the job of the name that is asked for, if its time has passed and the
-// errand has not come by yet: callers are told that it is EXPIRED, so it must not be in the
-// way. Only the end of its wrapping key makes it one that can be replaced.
-func (s *Service) endBeforehand(ctx context.Context, r *CreateImportJobRequest) error {
-	job := s.snapshot.Load().importJob(r.Name)
-	if job == nil || job.State != ImportJobActive || !job.expired(s.now()) || r.made(job) {
+// refuseReplacement refuses at once what would be refused after a wait: the errand may hold
+// the lock of a job whose time has passed, and end it only after keys that are being made.
+func (s *Service) refuseReplacement(r *CreateImportJobRequest) error {
+	if job := s.snapshot.Load().importJob(r.Name); job == nil || !job.expired(s.now()) || r.made(job) {
 		return nil
 	}
-	return s.expire(ctx, r.Name)
+	return s.constructions.refusal()
 }
 
-// removeExpired removes the row of a job that is EXPIRED and is to be replaced; nil: there is
-// none. It is a change of its own, since a change has one entry per row; should the new job
-// then not be made, the name is free. The caller holds the job's lock. If that was lost and
-// somebody else has replaced the job meanwhile, the row is another, and neither this nor the
-// announcement of the new job, which puts a row that must not exist yet, does anything to it.
-func (s *Service) removeExpired(ctx context.Context, job *ImportJob) error {
+// takeOut makes the name of a job free whose time has passed; nil: it is free. If the errand
+// has not come by yet the job is ended first: callers are told that it is EXPIRED, so it must
+// not be in the way. The caller holds the job's lock.
+func (s *Service) takeOut(ctx context.Context, job *ImportJob) error {
 	if job == nil {
 		return nil
 	}
+	if job.State == ImportJobActive {
+		if err := s.end(ctx, job); err != nil {
+			return err
+		}
+	}
+	return s.removeExpired(ctx, job)
+}
+
+// removeExpired removes the row of a job that is EXPIRED and is to be replaced. It is a change
+// of its own, since a change has one entry per row; should the new job then not be made, the
+// name is free. The caller holds the job's lock. If that was lost and somebody else has
+// replaced the job meanwhile, the row is another, and neither this nor the announcement of the
+// new job, which puts a row that must not exist yet, does anything to it.
+func (s *Service) removeExpired(ctx context.Context, job *ImportJob) error {
 	_, err := s.commit(ctx, func(now *Snapshot) (*Change, error) {
 		row := now.importJob(job.Name)
 		if row == nil || row.UID != job.UID || row.State != ImportJobExpired {

@@ -73,7 +73,7 @@ func checkImportJobTTL(d time.Duration) error {
 }
 
 func (s *Service) createImportJob(ctx context.Context, p Principal, r *CreateImportJobRequest) (*ImportJob, Revision, error) {
-	if err := s.endBeforehand(ctx, r); err != nil {
+	if err := s.refuseReplacement(r); err != nil {
 		return nil, 0, err
 	}
 	unlock, err := s.lockImportJob(ctx, r.Name)
@@ -90,7 +90,7 @@ func (s *Service) createImportJob(ctx context.Context, p Principal, r *CreateImp
 			if err := s.undoImportJob(ctx, existing); err != nil {
 				return nil, 0, err
 			}
-		case !r.made(existing) && existing.State == ImportJobExpired:
+		case !r.made(existing) && existing.expired(s.now()):
 			replaced = existing
 		case !r.made(existing):
 			return nil, 0, errorf(ErrImportJobExists, "%s exists already", r.Name)
@@ -123,13 +123,13 @@ func (s *Service) createImportJob(ctx context.Context, p Principal, r *CreateImp
 	return s.importJobInfo(s.snapshot.Load().importJob(r.Name)), revision, nil
 }
 
-// makeImportJob makes row and wrapping key of a job, in the place of one that is EXPIRED if
-// there is one. The caller holds the job's lock.
+// makeImportJob makes row and wrapping key of a job, in the place of one whose time has passed
+// if there is one. The caller holds the job's lock.
 func (s *Service) makeImportJob(ctx context.Context, job, replaced *ImportJob) (Revision, error) {
 	active := *job
 	return s.construct(ctx, &construction{
 		name:  job.Name.String(),
-		clear: func(ctx context.Context) error { return s.removeExpired(ctx, replaced) },
+		clear: func(ctx context.Context) error { return s.takeOut(ctx, replaced) },
 		announce: func(now *Snapshot) (*Change, error) {
 			if now.namespace(job.Name.Namespace()) == nil {
 				return nil, namespaceNotFound(job.Name.Namespace())
