@@ -55,20 +55,23 @@ func (t *Token) state(s *session) error {
 	return nil
 }
 
-// lookTwice are the waits between the questions whether the token is there: see [Open] for
-// what empties SoftHSM2's file for a moment.
-var lookTwice = []time.Duration{time.Millisecond, 4 * time.Millisecond, 16 * time.Millisecond}
+// The waits between the questions whether the token is there, each four times as long as the
+// one before: 1, 4 and 16 ms. See [Open] for what empties SoftHSM2's file for a moment.
+const (
+	firstPresenceWait = time.Millisecond
+	lastPresenceWait  = 16 * time.Millisecond
+)
 
 // present asks whether the token is there. A token that does not know is asked again. The
 // caller holds module.calls.
 func (t *Token) present() error {
-	for again := 0; ; again++ {
+	for wait := firstPresenceWait; ; wait *= 4 {
 		_, err := t.module.ctx.GetTokenInfo(t.module.slot)
 		err = wrap("C_GetTokenInfo", err)
-		if c, ok := classOf(err); !ok || c != classAsk || again == len(lookTwice) {
+		if c, ok := classOf(err); !ok || c != classAsk || wait > lastPresenceWait {
 			return err
 		}
-		time.Sleep(lookTwice[again]) //nolint:forbidigo // 21 ms in all, in a call into the module, which no context ends
+		time.Sleep(wait) //nolint:forbidigo // 21 ms in all, in a call into the module, which no context ends
 	}
 }
 
