@@ -47,12 +47,14 @@ func preparation(s Scenario) (func([]item, map[string]string) call, error) {
 	switch {
 	case s.Operation == Sign && s.Server.Echo:
 		return nil, fmt.Errorf("%s: there is no echo of signatures", s.Name())
-	case s.Coalesced && s.Operation == Unwrap && s.Batch == 1:
+	case s.Via == Merged && s.Operation == Unwrap && s.Batch == 1:
 		return prepareCoalescedUnwrap, nil
-	case s.Coalesced && s.Operation == Sign && s.Batch == 1:
+	case s.Via == Merged && s.Operation == Sign && s.Batch == 1:
 		return prepareCoalescedSign, nil
-	case s.Coalesced:
+	case s.Via == Merged:
 		return nil, fmt.Errorf("%s: the client merges single unwraps and signatures", s.Name())
+	case s.Via == Lean && s.Batch > 1:
+		return nil, fmt.Errorf("%s: the lean client's requests are short", s.Name())
 	case s.Operation == Sign && s.Batch == 1:
 		return prepareSign, nil
 	case s.Operation == Sign:

@@ -14,8 +14,10 @@ import (
 type cell struct {
 	scenario Scenario
 	live     *live
-	calls    []call
-	result   ScenarioResult
+	// connections that its callers share
+	connections []*connection
+	calls       []call
+	result      ScenarioResult
 }
 
 // run measures one round. rate is that of an open run, in requests a second.
@@ -28,10 +30,7 @@ func (c *cell) run(ctx context.Context, warmUp, window time.Duration, rate float
 		return Round{}, err
 	}
 	var answered atomic.Int64
-	conns := c.live.connections
-	if c.scenario.Coalesced {
-		conns = conns[:1] // what one client merges
-	}
+	conns := c.connections
 	operation := func(ctx context.Context, caller int, n int64) (int, error) {
 		err := c.calls[n%int64(len(c.calls))].make(ctx, conns[caller%len(conns)])
 		if err == nil {

@@ -53,7 +53,7 @@ func (r *Report) byBatchSize() chart {
 	for _, target := range []string{"echo", string(Derived), string(Strict)} {
 		c.series = append(c.series, r.collect(target, func(s *ScenarioResult) (point, bool) {
 			sc := s.Scenario
-			plain := sc.Operation == Unwrap && sc.keys() == 1 && sc.Context == 0 && !sc.Coalesced && sc.Load == 0 &&
+			plain := sc.Operation == Unwrap && sc.keys() == 1 && sc.Context == 0 && sc.Via == Stub && sc.Load == 0 &&
 				sc.Server.Sessions == 0 && sc.Server.Versions == 0 && sc.Callers <= unaryCallers && s.Group != "memory"
 			return point{float64(sc.Batch), s.Median.ItemsPerSecond}, plain && sc.target() == target
 		}))

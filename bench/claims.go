@@ -1,7 +1,7 @@
 package bench
 
-// Claim is a figure that the project holds itself to. Exactly one of AtLeast and AtMost
-// is set.
+// Claim is a figure that the project holds itself to. Exactly one of AtLeast, AtMost and
+// Shown is set.
 type Claim struct {
 	Name string
 	// Figure says what is compared. Where Over is nil it is Of's own.
@@ -11,6 +11,7 @@ type Claim struct {
 	AtLeast float64
 	AtMost  float64
 	Aim     float64 // what would be good; 0: no more than the bound
+	Shown   bool    // nothing is claimed: the figure is there to compare others with
 	Meaning string
 }
 
@@ -61,7 +62,7 @@ func Claims() []Claim {
 			Meaning: "one key a request: 512 callers against 64",
 		},
 		{
-			Name: "sign_p256_vs_token", Of: signP256, Over: &tokenP256, AtLeast: 0.6, Aim: 0.8,
+			Name: "sign_p256_vs_token", Of: signP256Lean, Over: &tokenP256, AtLeast: 0.6, Aim: 0.8,
 			Meaning: "ECDSA P-256 signatures, one a request, 32 callers, against the token by itself with a caller for each session",
 		},
 		{
@@ -69,12 +70,20 @@ func Claims() []Claim {
 			Meaning: "the same by 32 callers of the Go client, which merges their requests",
 		},
 		{
-			Name: "sign_rsa2048_vs_token", Of: signRSA, Over: &tokenRSA, AtLeast: 0.9, Aim: 1,
+			Name: "sign_p256_stub_vs_token", Of: signP256, Over: &tokenP256, Shown: true,
+			Meaning: "the same by 32 callers of the Go client's stub, one a request, with what that takes of the cores",
+		},
+		{
+			Name: "sign_rsa2048_vs_token", Of: signRSALean, Over: &tokenRSA, AtLeast: 0.9, Aim: 1,
 			Meaning: "RSA-2048 signatures, one a request, 32 callers, against the token by itself",
 		},
 		{
 			Name: "sign_rsa2048_client_vs_token", Of: signRSAClient, Over: &tokenRSA, AtLeast: 0.9, Aim: 1,
-			Meaning: "the same by 32 callers of the Go client",
+			Meaning: "the same by 32 callers of the Go client, which merges their requests",
+		},
+		{
+			Name: "sign_rsa2048_stub_vs_token", Of: signRSA, Over: &tokenRSA, Shown: true,
+			Meaning: "the same by 32 callers of the Go client's stub, one a request",
 		},
 		{
 			Name: "batchsign_vs_unary", Of: signP256Batch, Over: &signP256, AtLeast: 1.3,

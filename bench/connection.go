@@ -6,28 +6,67 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/keyholt/keyholt/bench/leanrpc"
 	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/client"
+	kmsv1 "github.com/keyholt/keyholt/proto/keyholt/kms/v1"
 )
 
-// connection is a client of the server under test, as an application would have one.
+// connection is a client of the server under test, as an application would have one; or a
+// lean one, which is there for its stub only.
 type connection struct {
 	*client.Client
+	lean     *leanrpc.Conn
 	dataKeys sync.Map // resource name of a KMS key to *client.DataKeys: made once, as their documentation asks
 	signers  sync.Map // of a KMS key to *client.Signer
 }
 
 // dialAll makes n connections.
-func dialAll(ctx context.Context, p client.Profile, n int) ([]*connection, error) {
+func dialAll(ctx context.Context, p client.Profile, n int, v Via) ([]*connection, error) {
+	dialOne := dial
+	if v == Lean {
+		dialOne = dialLean
+	}
 	list := make([]*connection, 0, n)
 	for range n {
-		c, err := client.Dial(ctx, p)
+		c, err := dialOne(ctx, p)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(list))
 		}
-		list = append(list, &connection{Client: c})
+		list = append(list, c)
 	}
 	return list, nil
+}
+
+func dial(ctx context.Context, p client.Profile) (*connection, error) {
+	c, err := client.Dial(ctx, p)
+	return &connection{Client: c}, err
+}
+
+func dialLean(ctx context.Context, p client.Profile) (*connection, error) {
+	config, err := p.TLSConfig()
+	if err != nil {
+		return nil, err
+	}
+	_, address := p.Endpoint()
+	c, err := leanrpc.Dial(ctx, address, config)
+	return &connection{lean: c}, err
+}
+
+// Crypto is the stub on the connection.
+func (c *connection) Crypto() kmsv1.CryptoServiceClient {
+	if c.lean != nil {
+		return kmsv1.NewCryptoServiceClient(c.lean)
+	}
+	return c.Client.Crypto()
+}
+
+// Close ends the connection.
+func (c *connection) Close() error {
+	if c.lean != nil {
+		return c.lean.Close()
+	}
+	return c.Client.Close()
 }
 
 func closeAll(list []*connection) (err error) {

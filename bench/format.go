@@ -48,10 +48,14 @@ func value(v float64) string {
 
 // bound is what a claim asks for.
 func (c *ClaimResult) bound() string {
-	if c.AtMost > 0 {
+	switch {
+	case c.AtMost > 0:
 		return "at most " + value(c.AtMost)
+	case c.AtLeast > 0:
+		return "at least " + value(c.AtLeast)
+	default:
+		return "-"
 	}
-	return "at least " + value(c.AtLeast)
 }
 
 // verdict is what became of a claim, in a word.
@@ -59,6 +63,8 @@ func (c *ClaimResult) verdict() string {
 	switch {
 	case !c.Pass:
 		return "FAIL"
+	case c.AtLeast == 0 && c.AtMost == 0:
+		return "shown"
 	case c.Aim > 0 && c.Value >= c.Aim:
 		return "pass, aim reached"
 	default:

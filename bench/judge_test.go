@@ -70,7 +70,13 @@ func TestClaimsFail(t *testing.T) {
 		t.Error("0.5 passed for at most 0.49")
 	}
 	r = testReport()
-	claim.AtMost = 0.51
+	claim.AtMost, claim.Shown = 0, true
+	r.judge([]Claim{claim}, 0)
+	if c := r.Claims[0]; !r.Passed() || c.verdict() != "shown" || c.bound() != "-" || r.Ratios["c"] != 0.5 {
+		t.Errorf("a figure that is only shown: %+v", c)
+	}
+	r = testReport()
+	claim.AtMost, claim.Shown = 0.51, false
 	r.Scenarios[1].FirstFail = "an error"
 	r.judge([]Claim{claim}, 0)
 	if r.Claims[0].Pass || r.Passed() {

@@ -129,8 +129,8 @@ func (r *runner) group(ctx context.Context, g Group) (err error) {
 // live is a server with connections to it, or a token without one.
 type live struct {
 	*running
-	connections []*connection
-	token       *tokenBench // nil: a server
+	connections map[Via][]*connection // those of Stub and of Lean, made when they are first needed
+	token       *tokenBench           // nil: a server
 }
 
 func (r *runner) start(ctx context.Context, server Server) (*live, error) {
@@ -142,15 +142,10 @@ func (r *runner) start(ctx context.Context, server Server) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	conns, err := dialAll(ctx, s.profile, r.Connections)
-	if err != nil {
-		s.stop()
-		return nil, err
-	}
 	if token := s.log.openedToken(); token.Model != "" {
 		r.report.Environment.Token, r.report.Environment.Module = token.Model, r.sites.origins[server.Versions].module
 	}
-	return &live{running: s, connections: conns}, nil
+	return &live{running: s, connections: map[Via][]*connection{}}, nil
 }
 
 // failed returns an error if the server has ended by itself.
@@ -161,11 +156,32 @@ func (l *live) failed() error {
 	return l.running.failed()
 }
 
+// connect returns the connections of a scenario's callers, n at most.
+func (l *live) connect(ctx context.Context, s Scenario, n int) (list []*connection, err error) {
+	v := s.Via
+	if v == Merged {
+		v = Stub // the same clients
+	}
+	if list = l.connections[v]; list == nil {
+		if list, err = dialAll(ctx, l.profile, n, v); err != nil {
+			return nil, err
+		}
+		l.connections[v] = list
+	}
+	if s.Via == Merged {
+		list = list[:1] // what one client merges
+	}
+	return list, nil
+}
+
 func (l *live) close() error {
 	if l.running == nil {
 		return nil
 	}
-	err := errors.Join(l.failed(), closeAll(l.connections))
+	err := l.failed()
+	for _, list := range l.connections {
+		err = errors.Join(err, closeAll(list))
+	}
 	l.stop()
 	return err
 }
@@ -179,14 +195,18 @@ func (r *runner) cell(ctx context.Context, g Group, s Scenario, server *live) (*
 	if err != nil {
 		return nil, err
 	}
+	conns, err := server.connect(ctx, s, r.Connections)
+	if err != nil {
+		return nil, err
+	}
 	c := &cell{
-		scenario: s, live: server, calls: requests,
+		scenario: s, live: server, connections: conns, calls: requests,
 		result: ScenarioResult{Name: s.Name(), Group: g.Name, Scenario: s},
 	}
 	if s.Server.Echo {
 		return c, nil
 	}
-	if err := c.calls[0].verify(ctx, server.connections[0]); err != nil {
+	if err := c.calls[0].verify(ctx, conns[0]); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name(), err)
 	}
 	return c, nil

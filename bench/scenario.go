@@ -37,6 +37,21 @@ const (
 	RSA2048 Algorithm = "rsa2048" // RSA_SIGN_PKCS1_2048_SHA256
 )
 
+// Via is what makes the calls.
+type Via string
+
+// What makes the calls.
+const (
+	// Stub is the Go client's generated stub: a request for each call. What is compared with
+	// something else behind a client goes through it on both sides.
+	Stub Via = ""
+	// Merged is the Go client's own calls for one item, which it merges into batches.
+	Merged Via = "coalesced-by-client"
+	// Lean is package leanrpc: a request for each call, as the stub makes them, at half of
+	// its CPU. For what is compared with something that has no client.
+	Lean Via = "lean-client"
+)
+
 // Server says which process answers. Scenarios with an equal Server share one.
 type Server struct {
 	// Echo is the baseline that answers the same messages at once, with bytes of the
@@ -66,8 +81,7 @@ type Scenario struct {
 	Keys      int       // that the items belong to, in turn; default 1
 	Context   int       // pairs of encryption context, per request
 	Callers   int       // requests under way: of a closed run exactly, of an open one at most
-	// Coalesced makes the calls with the client's coalescing calls, one item each.
-	Coalesced bool
+	Via       Via
 	// Load makes the run open: requests start at random with this share of the rate
 	// that the same scenario reached as a closed run on Capacity.
 	Load float64
@@ -87,7 +101,7 @@ func (s Scenario) Name() string {
 	add(s.Server.HSMLatency > 0, "hsm=%v", s.Server.HSMLatency)
 	add(s.Server.Sessions > 0, "sessions=%d", s.Server.Sessions)
 	add(s.Server.OneCallEach, "one-call-each")
-	add(s.Coalesced, "coalesced-by-client")
+	add(s.Via != Stub, "%s", s.Via)
 	add(s.Load == 0 && s.Callers > 0, "callers=%d", s.Callers)
 	add(s.Load > 0, "load=%d%%", int(s.Load*100+0.5))
 	return strings.Join(parts, "/")

@@ -37,7 +37,8 @@ func small() []Group {
 		{Operation: Unwrap, Batch: 16, Callers: 2, Profile: Strict, Context: 2},
 		{Operation: Unwrap, Batch: 16, Callers: 2, Keys: 3},
 		{Operation: Unwrap, Batch: 1, Callers: 4, Server: delayed},
-		with(unary, func(s *Scenario) { s.Coalesced = true }),
+		via(Merged, unary),
+		via(Lean, unary),
 	}
 	for _, op := range []Operation{Generate, Rewrap, Encrypt, Decrypt} {
 		for _, server := range []Server{{}, echoServer} {

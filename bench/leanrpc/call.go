@@ -91,7 +91,7 @@ func (k *call) prepare(request proto.Message) error {
 	if size > MaxRequest {
 		return status.Errorf(codes.ResourceExhausted, "a request of %d bytes; the most is %d", size, MaxRequest)
 	}
-	binary.BigEndian.PutUint32(k.request[1:], uint32(size)) //nolint:gosec // bounded above
+	binary.BigEndian.PutUint32(k.request[1:], uint32(size))
 	return nil
 }
 

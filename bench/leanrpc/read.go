@@ -14,7 +14,7 @@ import (
 const (
 	readBuffer  = 32 << 10
 	maxFrame    = 16_384 // bytes of its payload; RFC 9113, section 4.2: what a peer may send unless it is told otherwise
-	headerTable = 4096 // bytes; RFC 7541, section 4.2: what a decoder has unless it says otherwise
+	headerTable = 4096   // bytes; RFC 7541, section 4.2: what a decoder has unless it says otherwise
 )
 
 // reader reads the frames of a connection.
