@@ -55,6 +55,11 @@ func replaceStart(path string, old, with []byte, limit int64) error {
 	if err := lockFile(file); err != nil {
 		return err
 	}
+	release, err := keepLock(file)
+	if err != nil {
+		return err
+	}
+	defer release()
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -90,8 +95,10 @@ func checkSame(file *os.File, info os.FileInfo, path string, old []byte) error {
 	return nil
 }
 
-// replaceByCopy writes the file anew. It keeps mode and owner. The time of modification is
-// that of now: a program that backs up what has changed has to notice.
+// replaceByCopy writes the file anew, and closes it: Windows replaces no file that is open.
+// Its lock must outlive that, or another run could begin the same copy anew before this one
+// has its name. The new file keeps mode and owner. The time of modification is that of now: a
+// program that backs up what has changed has to notice.
 func replaceByCopy(file *os.File, info os.FileInfo, path string, skip int, start []byte) error {
 	temporary, err := os.OpenFile(leftover(path, copySuffix), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -105,7 +112,7 @@ func replaceByCopy(file *os.File, info os.FileInfo, path string, skip int, start
 		keepOwner(temporary, info)
 		err = temporary.Chmod(info.Mode().Perm()) // after the owner, whose change clears bits of it
 	}
-	err = errors.Join(err, temporary.Sync(), temporary.Close())
+	err = errors.Join(err, temporary.Sync(), temporary.Close(), file.Close())
 	if err == nil {
 		err = os.Rename(temporary.Name(), path)
 	}

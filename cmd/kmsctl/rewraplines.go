@@ -83,6 +83,7 @@ func (r *rewrapper) lines(ctx context.Context) error {
 	if err != nil {
 		return r.stopped(t, errors.Join(err, out.stop()))
 	}
+	closeIn() // --force may put the output in its place, and Windows replaces no file that is open
 	if err := out.finish(); err != nil {
 		return err
 	}

@@ -64,6 +64,7 @@ func (a *app) transfer(ctx context.Context, f *dataFlags, doing string,
 		src = progressReader{src, bar}
 	}
 	err = work(out, src)
+	closeIn() // before the output appears, maybe in its place: Windows replaces no file that is open
 	if err == nil {
 		return out.commit()
 	}
@@ -76,7 +77,7 @@ func (a *app) transfer(ctx context.Context, f *dataFlags, doing string,
 	return err
 }
 
-// openIn opens the input; size is -1 if it is not known.
+// openIn opens the input; size is -1 if it is not known. closeIn may be called again.
 func (a *app) openIn(ctx context.Context, path string) (src io.Reader, size int64, closeIn func(), err error) {
 	if path == "" || path == "-" {
 		src, closeIn = interruptible(ctx, a.stdin)
