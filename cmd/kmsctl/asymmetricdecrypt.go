@@ -42,7 +42,7 @@ version with --version.`,
 			return err
 		}
 		return a.transfer(ctx, &f, "decrypting", func(dst io.Writer, src io.Reader) error {
-			ciphertext, err := readAtMost(src, kms.MaxSignature, "it is no single ciphertext of RSA-OAEP")
+			ciphertext, err := readSome(src, kms.MaxSignature, "it is no single ciphertext of RSA-OAEP")
 			if err != nil {
 				return err
 			}

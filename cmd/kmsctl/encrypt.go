@@ -187,3 +187,12 @@ func readAtMost(src io.Reader, most int, next string) ([]byte, error) {
 	}
 	return data, nil
 }
+
+// readSome is readAtMost of what must not be empty either.
+func readSome(src io.Reader, most int, next string) ([]byte, error) {
+	data, err := readAtMost(src, most, next)
+	if err == nil && len(data) == 0 {
+		err = fmt.Errorf("the input is empty: %s", next)
+	}
+	return data, err
+}

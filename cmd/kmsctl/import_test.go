@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -14,9 +15,12 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyholt/keyholt/kms"
 )
 
 // writePEM writes a block in PEM.
@@ -167,17 +171,58 @@ func TestKeyImportRefusals(t *testing.T) {
 		{secret, exitFailure, "key import unknown --job laptop", []string{"KEY_NOT_FOUND"}},
 		{secret, exitFailure, "key import orders --job laptop --create", []string{"KEY_EXISTS"}},
 		{secret + "\n", exitFailure, "key import orders --job laptop", []string{"33 bytes", "AES_256 is 32 bytes"}},
-		{"", exitFailure, "key import orders --job laptop", []string{"0 bytes"}},
+		{"", exitFailure, "key import orders --job laptop", []string{"the input is empty: it is no key"}},
+		{"", exitFailure, signing + "-", []string{"the input is empty: it is no key"}},
 		{strings.Repeat("k", 17<<10), exitFailure, "key import orders --job laptop", []string{"it is no key"}},
-		{secret, exitFailure, signing + "-", []string{"no private key in PEM"}},
+		{secret + "\n", exitFailure, signing + "-", []string{"no private key in PEM"}},
 		{"", exitFailure, signing + encrypted, []string{"encrypted", "openssl pkey"}},
 		{"", exitFailure, signing + w.file("old.pem"), []string{"encrypted"}},
-		{"", exitFailure, signing + p384, []string{"is no key of EC_SIGN_P256_SHA256"}}, // said here, before anything is wrapped
+		// Said here, before anything is wrapped.
+		{"", exitFailure, signing + p384, []string{"is an EC key on P-384: it fits EC_SIGN_P384_SHA384, not EC_SIGN_P256_SHA256", "--algorithm"}},
+		{"", exitFailure, "key import orders --job laptop --in " + p384, []string{"it fits EC_SIGN_P384_SHA384, not AES_256"}},
+		{secret, exitFailure, signing + "-", []string{"is 32 bytes without encoding: it fits AES_256 or HMAC_SHA256, not EC_SIGN_P256_SHA256"}},
+		{secret + secret, exitFailure, "key import orders --job laptop", []string{"it fits HMAC_SHA512, not AES_256"}},
 		{"", exitFailure, signing + w.file("missing"), []string{"no such file"}},
 	} {
 		w.failsWith(test.stdin, test.code, words(test.args), test.says...)
 	}
 	w.failsWith(secret, exitUsage, words("key import orders --job laptop --create --make-primary"), "create", "make-primary")
+}
+
+// What a key is for decides where it can go: which keys there are is told, whoever is wrong.
+func TestMisfits(t *testing.T) {
+	w := &world{T: t, dir: t.TempDir()}
+	pem := func(private any) string {
+		der, err := x509.MarshalPKCS8PrivateKey(private)
+		return w.read(filepath.Base(w.writePEM("key.pem", "PRIVATE KEY", der, err)))
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	w.must(err)
+	x25519, err := ecdh.X25519().GenerateKey(rand.Reader)
+	w.must(err)
+	for name, test := range map[string]struct {
+		input  string
+		wanted kms.Algorithm
+		says   []string
+	}{
+		"of the same purpose": {pem(rsaKey), kms.AlgorithmEd25519, []string{"is an RSA key of 2048 bits: it fits RSA_SIGN_PKCS1_2048_SHA256, ",
+			" or RSA_SIGN_PSS_2048_SHA512, not EC_SIGN_ED25519"}},
+		"of another purpose": {pem(rsaKey), kms.AlgorithmAES256, []string{"RSA_SIGN_PKCS1_2048_SHA256, ", "RSA_DECRYPT_OAEP_2048_SHA1, not AES_256"}},
+		"of none":            {pem(x25519), kms.AlgorithmEd25519, []string{"the input, a key for X25519, is no key of EC_SIGN_ED25519"}},
+	} {
+		_, err := readKeyMaterial(strings.NewReader(test.input), test.wanted)
+		for _, text := range test.says {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s: does not say %q: %v", name, text, err)
+			}
+		}
+	}
+	public, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: rsaKey.N, E: 3})
+	w.must(err)
+	want := "2048 bits with the exponent 3 (65537 is the least), is no key of RSA_SIGN_PKCS1_2048_SHA256"
+	if err := checkFits(kms.AlgorithmRSA2048PKCS1SHA256, public); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a small exponent: %v", err)
+	}
 }
 
 // offline runs kmsctl where no service can be reached, and no profile read; it must succeed.
@@ -261,7 +306,7 @@ func TestKeyImportWrapped(t *testing.T) {
 	file := w.writePEM("other-pub.pem", "PUBLIC KEY", der, err)
 	sign := "key import releases --job laptop --wrapped " + w.file("wrapped") + " --public-key "
 	w.fails(exitFailure, words(sign+file), "WRAPPED_KEY_REFUSED")
-	w.fails(exitFailure, words(sign+public), "is no key of EC_SIGN_P256_SHA256")
+	w.fails(exitFailure, words(sign+public), "is an Ed25519 key: it fits EC_SIGN_ED25519, not EC_SIGN_P256_SHA256")
 	if got := w.ok(words("key versions releases -o json")...); strings.Count(got, `"uid"`) != 2 {
 		t.Errorf("there are other versions:\n%s", got)
 	}
@@ -338,7 +383,7 @@ func TestImportJobWrapRefusals(t *testing.T) {
 		{secret, exitFailure, noKey, []string{"import_job.public_key: is none of RSA_OAEP_3072_SHA1_AES_256"}},
 		{secret, exitFailure, w.write("empty.json", "{}"), []string{"empty.json describes no import job"}},
 		{secret + "\n", exitFailure, job, []string{"33 bytes", "AES_256 is 32 bytes"}},
-		{secret, exitFailure, job + " --algorithm EC_SIGN_P256_SHA256", []string{"no private key in PEM"}},
+		{secret, exitFailure, job + " --algorithm EC_SIGN_P256_SHA256", []string{"it fits AES_256 or HMAC_SHA256, not EC_SIGN_P256_SHA256"}},
 		{secret, exitFailure, job + " --out " + job, []string{"laptop.json exists; add --force"}},
 	} {
 		w.failsWith(test.stdin, test.code, append([]string{"import-job", "wrap"}, words(test.args)...), test.says...)

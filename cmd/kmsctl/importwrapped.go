@@ -25,7 +25,7 @@ func (a *app) readWrapped(ctx context.Context, f *keyImport, job *kms.ImportJob,
 		if err != nil {
 			return err
 		}
-		if err := algorithm.CheckPublicKey(public); err != nil { // the service would not tell so much
+		if err := checkFits(algorithm, public); err != nil {
 			return err
 		}
 		request.PublicKey = public
@@ -35,7 +35,7 @@ func (a *app) readWrapped(ctx context.Context, f *keyImport, job *kms.ImportJob,
 		return err
 	}
 	defer closeIn()
-	wrapped, err := readAtMost(src, kms.MaxWrappedKey, "it is no wrapped key")
+	wrapped, err := readSome(src, kms.MaxWrappedKey, "it is no wrapped key")
 	if err != nil {
 		return err
 	}

@@ -71,8 +71,7 @@ func enumValue(flag, value, prefix string, names map[string]int32) (int32, error
 			}
 		}
 	}
-	last := len(known) - 1
-	return 0, usagef("--%s %q: want %s or %s", flag, value, strings.Join(known[:last], ", "), known[last])
+	return 0, usagef("--%s %q: want %s", flag, value, either(known))
 }
 
 // names are the texts of values.

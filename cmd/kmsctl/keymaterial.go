@@ -38,23 +38,30 @@ func readKeyMaterial(src io.Reader, a kms.Algorithm) (*keyMaterial, error) {
 		return nil, err
 	}
 	spec := a.KeySpec(kms.ProfileDerived)
-	if spec.IsPair() {
-		defer buffer.Wipe()
-		material, err := parsePrivateKey(buffer[:n])
-		if err != nil {
-			return nil, err
-		}
-		if err := a.CheckPublicKey(material.public); err != nil { // the service would not tell so much
+	if !spec.IsPair() && n == spec.Size() {
+		return &keyMaterial{key: buffer[:n]}, nil
+	}
+	defer buffer.Wipe()
+	if n == 0 {
+		return nil, errors.New("the input is empty: it is no key")
+	}
+	material, err := parsePrivateKey(buffer[:n])
+	switch fitting := fittingSecrets(n); {
+	case err == nil:
+		if err := checkFits(a, material.public); err != nil {
 			material.wipe()
 			return nil, err
 		}
 		return material, nil
-	}
-	if n != spec.Size() {
-		buffer.Wipe()
+	case !errors.Is(err, errNoPrivateKey):
+		return nil, err
+	case len(fitting) > 0:
+		return nil, misfit(fmt.Sprintf("is %d bytes without encoding", n), a, fitting)
+	case spec.IsPair():
+		return nil, err
+	default:
 		return nil, fmt.Errorf("the input has %d bytes: a key of %s is %d bytes, as they are, without encoding or line break", n, a, spec.Size())
 	}
-	return &keyMaterial{key: buffer[:n]}, nil
 }
 
 // parsePrivateKey reads a private key in PEM: PKCS#8 (RFC 5958), and the older forms of RSA
@@ -63,7 +70,7 @@ func parsePrivateKey(text []byte) (*keyMaterial, error) {
 	for {
 		block, rest := pem.Decode(text)
 		if block == nil {
-			return nil, errors.New("the input holds no private key in PEM")
+			return nil, errNoPrivateKey
 		}
 		var private any
 		var err error
@@ -87,6 +94,8 @@ func parsePrivateKey(text []byte) (*keyMaterial, error) {
 		return marshalPair(private)
 	}
 }
+
+var errNoPrivateKey = errors.New("the input holds no private key in PEM")
 
 var errEncryptedKey = errors.New(`the private key is encrypted: decrypt it into a pipe, as with "openssl pkey -in FILE | kmsctl key import ... --in -"`)
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -68,7 +69,14 @@ error does: keep it with the tag, for "kmsctl mac verify --version" after a rota
 }
 
 func readMessage(src io.Reader) ([]byte, error) {
-	return readAtMost(src, kms.MaxMessage, "make the tag of a digest of it")
+	message, err := readAtMost(src, kms.MaxMessage, "make the tag of a digest of it")
+	if err == nil && len(message) == 0 {
+		err = &advisedError{
+			errors.New("the input is empty: no tag is made of it, as messages have 1 byte to 64 KiB"),
+			"see why the input is empty; of data that may be empty make a digest, and the tag of that.",
+		}
+	}
+	return message, err
 }
 
 func newMacVerify(a *app) *cobra.Command {

@@ -114,7 +114,8 @@ func TestSignEd25519(t *testing.T) {
 	}
 	w.failsWith(strings.Repeat("m", kms.MaxMessage+1), exitFailure, words("sign letters"),
 		"longer than 65536 bytes", "EC_SIGN_ED25519 signs the message itself", "key of another algorithm")
-	w.failsWith("", exitFailure, words("sign letters"), "INVALID_REQUEST")
+	w.failsWith("", exitFailure, words("sign letters"), "the input is empty: EC_SIGN_ED25519 signs the message itself")
+	w.failsWith("m", exitFailure, []string{"verify", "letters", "--signature", w.write("none", "")}, "none is empty: it is no signature")
 }
 
 func TestSigningUsage(t *testing.T) {
@@ -170,7 +171,9 @@ func TestMac(t *testing.T) {
 	w.okWith("body", "mac", "verify", "webhooks", "--mac", w.file("tag"), "--version", "1")
 	w.ok(words("revoke webhooks/1 --reason leaked --accept-data-loss -y")...)
 	w.failsWith("body", exitFailure, []string{"mac", "verify", "webhooks", "--mac", w.file("tag"), "--version", "1"}, "KEY_VERSION_REVOKED")
-	w.failsWith("", exitFailure, words("mac webhooks"), "INVALID_REQUEST")
+	w.failsWith("", exitFailure, words("mac webhooks"), "the input is empty: no tag is made of it", "make a digest, and the tag of that")
+	w.failsWith("", exitFailure, []string{"mac", "verify", "webhooks", "--mac", w.file("tag")}, "the input is empty")
+	w.failsWith("body", exitFailure, []string{"mac", "verify", "webhooks", "--mac", w.write("none", "")}, "none is empty: it is no tag")
 	w.failsWith(strings.Repeat("m", kms.MaxMessage+1), exitFailure, words("mac webhooks"), "make the tag of a digest")
 	w.fails(exitUsage, words("mac verify webhooks"), "--mac FILE is required")
 	w.fails(exitUsage, words("mac"), "got no argument")

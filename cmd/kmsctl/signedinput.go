@@ -22,6 +22,12 @@ func readSigned(a kms.Algorithm, src io.Reader) (signedInput, error) {
 	if a.SignsMessages() {
 		message, err := readAtMost(src, kms.MaxMessage, fmt.Sprintf("%s signs the message itself, inside the HSM; "+
 			"sign a digest of it, or use a key of another algorithm", a))
+		if err == nil && len(message) == 0 {
+			err = &advisedError{
+				fmt.Errorf("the input is empty: %s signs the message itself, which has 1 byte to 64 KiB", a),
+				"see why the input is empty; data that may be empty takes a key of an algorithm that signs digests.",
+			}
+		}
 		return signedInput{message: message}, err
 	}
 	if !a.Hash().Available() {

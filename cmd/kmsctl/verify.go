@@ -115,15 +115,18 @@ func validText(valid bool) string {
 
 func algorithmText(a kmsv1.Algorithm) string { return strings.TrimPrefix(a.String(), "ALGORITHM_") }
 
-// readFile reads a file, which must not be longer.
+// readFile reads a file, which must not be longer, nor empty.
 func readFile(path string, most int, next string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	data, err := readAtMost(file, most, next)
-	if err = errors.Join(err, file.Close()); err != nil {
+	switch err = errors.Join(err, file.Close()); {
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w", path, err)
+	case len(data) == 0:
+		return nil, fmt.Errorf("%s is empty: %s", path, next)
 	}
 	return data, nil
 }
