@@ -194,23 +194,6 @@ func TestWriteFailsAppendOnly(t *testing.T) {
 	}
 }
 
-// TestDevFull writes to a device that is always full.
-func TestDevFull(t *testing.T) {
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY|os.O_APPEND, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("this system has no /dev/full")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := &faultyFile{File: full, syncs: make(chan struct{}, 1000)}
-	f := file.open(t, SyncAlways())
-	if err := f.Record(t.Context(), dataEvent(t)); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("Record: %v", err)
-	}
-	closeFile(t, f)
-}
-
 // TestSyncFails holds that after a failed sync no record returns before a good one.
 func TestSyncFails(t *testing.T) {
 	file := newFaultyFile(t, logPath(t))
