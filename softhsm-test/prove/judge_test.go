@@ -40,7 +40,7 @@ func TestJudges(t *testing.T) {
 			clients: clientVerdict{served: 3},
 			records: `{"outcome":"OK","revision":6,"checked_ns":99000000,"items":[{"count":3,"version":"V","outcome":"OK"}]}
 {"outcome":"OK","revision":7,"checked_ns":101000000,"items":[{"count":2,"version":"V","outcome":"KEY_VERSION_REVOKED"}]}
-{"outcome":"LEASE_LAPSED","items":[{"count":2,"version":"V","outcome":"OK"}]}
+{"outcome":"LEASE_LAPSED","items":[{"count":2,"version":"V","outcome":"LEASE_LAPSED"}]}
 {"outcome":"OK","action":"RevokeKeyVersion","spread":{"revision":7}}
 `,
 			servers: serverVerdict{checks: 2, served: 3},

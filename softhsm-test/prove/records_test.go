@@ -114,7 +114,7 @@ func (j *serverJudge) add(r *record) {
 	}
 	for _, it := range r.Items {
 		end := j.ends[it.Version]
-		if end == nil || it.Outcome != outcomeOK || r.Outcome != outcomeOK {
+		if end == nil || it.Outcome != outcomeOK { // no item is OK of a request that failed as a whole
 			continue
 		}
 		j.served += it.Count
