@@ -279,7 +279,7 @@ func (a Algorithm) JWA() string { return a.row().jwa }
 // encryption algorithm).
 func (a Algorithm) AWS() (keySpec, algorithm string) { return a.row().awsKey, a.row().awsAlg }
 
-// namesOf lists algorithms for a message.
+// namesOf lists algorithms.
 func namesOf(list []Algorithm) string {
 	names := make([]string, len(list))
 	for i, a := range list {
@@ -288,17 +288,31 @@ func namesOf(list []Algorithm) string {
 	return strings.Join(names, ", ")
 }
 
+// maxListed is how many bytes of names are in the message of an error. The messages have some
+// 200 more, and what is longer than package wire lets through is cut anywhere.
+const maxListed = 240
+
+// someOf lists algorithms for the message of an error: the first, and how many more there are.
+func someOf(list []Algorithm) string {
+	all := namesOf(list)
+	if len(all) <= maxListed {
+		return all
+	}
+	cut := strings.LastIndex(all[:maxListed], ", ")
+	return fmt.Sprintf("%s and %d more", all[:cut], 1+strings.Count(all[cut+len(", "):], ", "))
+}
+
 // checkCombination refuses what is not in the table. The fields are those of CreateKey.
 func checkCombination(p Purpose, a Algorithm, profile Profile) error {
 	switch {
 	case !slices.Contains(Purposes(), p):
 		return Invalid(Violation{"key.purpose", "is not supported"})
 	case a == 0:
-		return Invalid(Violation{"key.algorithm", fmt.Sprintf("is required for %s: one of %s", p, namesOf(algorithmsOf(p)))})
+		return Invalid(Violation{"key.algorithm", fmt.Sprintf("is required for %s: one of %s", p, someOf(algorithmsOf(p)))})
 	case !a.Valid():
 		return Invalid(Violation{"key.algorithm", "is not supported"})
 	case a.Purpose() != p:
-		return Invalid(Violation{"key.algorithm", fmt.Sprintf("%s is not for %s: one of %s", a, p, namesOf(algorithmsOf(p)))})
+		return Invalid(Violation{"key.algorithm", fmt.Sprintf("%s is not for %s: one of %s", a, p, someOf(algorithmsOf(p)))})
 	case p != PurposeEncryptDecrypt && profile != 0:
 		return Invalid(Violation{"key.protection_profile", "is for ENCRYPT_DECRYPT keys only, not for " + p.String()})
 	case p == PurposeEncryptDecrypt && profile != ProfileDerived && profile != ProfileStrict:

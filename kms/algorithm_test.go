@@ -2,6 +2,8 @@ package kms
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -72,6 +74,30 @@ func TestCombinations(t *testing.T) {
 				if want != (err == nil) || err != nil && !errors.Is(err, ErrInvalidRequest) {
 					t.Fatalf("%s with %s and %s: %v", p, a, profile, err)
 				}
+			}
+		}
+	}
+}
+
+// The lists of refusals are as short as package wire needs, and nothing is left out of them
+// unsaid: the longest are those of ASYMMETRIC_SIGN.
+func TestSomeAlgorithms(t *testing.T) {
+	t.Parallel()
+	for _, p := range Purposes() {
+		all := algorithmsOf(p)
+		for n := range len(all) + 1 {
+			text, more := someOf(all[:n]), 0
+			listed, rest, cut := strings.Cut(text, " and ")
+			if cut {
+				if _, err := fmt.Sscanf(rest, "%d more", &more); err != nil || more < 1 {
+					t.Errorf("%d of %s: %q", n, p, text)
+				}
+			}
+			if listed != namesOf(all[:n-more]) || len(listed) > maxListed {
+				t.Errorf("%d of %s: %q", n, p, text)
+			}
+			if err := checkCombination(p, 0, 0); len(err.Error()) > 400 {
+				t.Errorf("%d bytes: %v", len(err.Error()), err)
 			}
 		}
 	}

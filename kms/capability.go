@@ -43,7 +43,7 @@ func (s *Service) checkCapability(a Algorithm, p Profile) error {
 	}
 	offer := "it has none of " + a.Purpose().String()
 	if offered := has(&info, a.Purpose()); len(offered) > 0 {
-		offer = fmt.Sprintf("of %s it has %s", a.Purpose(), namesOf(offered))
+		offer = fmt.Sprintf("of %s it has %s", a.Purpose(), someOf(offered))
 	}
 	what := a.String()
 	if p != 0 {

@@ -124,7 +124,7 @@ func (s *Service) checkImportable(a Algorithm, p Profile) error {
 	}
 	offer := "it imports none of " + a.Purpose().String()
 	if offered := importable(&info, a.Purpose()); len(offered) > 0 {
-		offer = fmt.Sprintf("of %s it imports %s", a.Purpose(), namesOf(offered))
+		offer = fmt.Sprintf("of %s it imports %s", a.Purpose(), someOf(offered))
 	}
 	lacks := "unwrapping of " + spec.String()
 	return errorf(ErrUnsupported, "the token cannot import keys of %s: it lacks %s; %s", a, lacks, offer).

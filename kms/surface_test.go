@@ -3,12 +3,14 @@ package kms_test
 import (
 	"crypto"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/keyholt/keyholt/hsm"
 	"github.com/keyholt/keyholt/hsm/hsmtest"
 	"github.com/keyholt/keyholt/kms"
+	"github.com/keyholt/keyholt/kms/wire"
 )
 
 // operation is a call on one key, for tables of them.
@@ -387,6 +389,8 @@ func TestAlgorithmsThatTheTokenLacks(t *testing.T) {
 			[]string{"ED25519", "it has EC_SIGN_P256_SHA256"}},
 		{"MACs", hsmtest.MemoryConfig{Specs: []hsm.KeySpec{hsm.AES256Blocks}}, kms.AlgorithmHMACSHA384,
 			[]string{"HMAC_SHA384", "it has none of MAC"}},
+		{"one of many", hsmtest.MemoryConfig{Specs: slices.DeleteFunc(hsm.KeySpecs(), func(s hsm.KeySpec) bool { return s == hsm.Ed25519 })},
+			kms.AlgorithmEd25519, []string{"it has EC_SIGN_P256_SHA256, EC_SIGN_P384_SHA384, ", "RSA_SIGN_PKCS1_2048_SHA512, ", " more"}},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			t.Parallel()
@@ -398,6 +402,9 @@ func TestAlgorithmsThatTheTokenLacks(t *testing.T) {
 				if !strings.Contains(err.Error(), part) {
 					t.Errorf("%q does not say %q", err, part)
 				}
+			}
+			if told := wire.ToStatus(err, nil).Message(); told != err.Error() {
+				t.Errorf("%q is cut on its way: %q", err, told)
 			}
 			if n := w.faults.Count(hsmtest.MethodGenerateKey); n != 1 { // the seal key
 				t.Errorf("%d keys were made", n)
