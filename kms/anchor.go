@@ -188,7 +188,7 @@ func (a *anchors) finding() Finding {
 	defer a.mu.Unlock()
 	f := Finding{
 		Area: "store", Check: "anchors", Severity: SeverityOK,
-		Detail: fmt.Sprintf("revision %d is noted outside of the store, in %s", a.noted, counted(len(a.all), "place")),
+		Detail: fmt.Sprintf("revision %d is noted outside of the store, in %s", a.noted, Counted(len(a.all), "place")),
 	}
 	if len(a.given) > 0 {
 		f.Detail += "; not in " + strings.Join(a.given, ", ") + ", which cannot be written"

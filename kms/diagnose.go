@@ -3,7 +3,6 @@ package kms
 import (
 	"context"
 	"fmt"
-	"strconv"
 )
 
 // Diagnose examines token, store and keys for an operator.
@@ -39,7 +38,7 @@ func (s *Service) diagnoseToken(ctx context.Context) []Finding {
 	}
 	findings = append(findings, presence, Finding{
 		Area: "token", Check: "capacity", Severity: SeverityOK,
-		Detail: fmt.Sprintf("%s, at most %d bytes of blocks a call", counted(info.Sessions, "session"), info.MaxBlockBytes),
+		Detail: fmt.Sprintf("%s, at most %d bytes of blocks a call", Counted(info.Sessions, "session"), info.MaxBlockBytes),
 	})
 	findings = append(findings, diagnoseAlgorithms(&info)...)
 	findings = append(findings, diagnoseImports(&info))
@@ -75,11 +74,11 @@ func (s *Service) diagnoseKeys() []Finding {
 	})
 	summary := Finding{
 		Area: "keys", Check: "versions", Severity: SeverityOK,
-		Detail: fmt.Sprintf("%s with %s at revision %d", counted(now.keys.Len(), "key"), counted(now.versions.Len(), "version"), now.Revision()),
+		Detail: fmt.Sprintf("%s with %s at revision %d", Counted(now.keys.Len(), "key"), Counted(now.versions.Len(), "version"), now.Revision()),
 	}
 	if unavailable > 0 {
 		summary.Severity = SeverityError
-		summary.Detail += "; unavailable: " + counted(unavailable, "version")
+		summary.Detail += "; unavailable: " + Counted(unavailable, "version")
 		summary.Remedy = "see what is said of each"
 		if unavailable > len(named) {
 			summary.Remedy = fmt.Sprintf("%d are named here, and all in the log", len(named))
@@ -103,16 +102,16 @@ func (s *Service) diagnoseTimes() Finding {
 	})
 	if ahead > 0 {
 		f.Severity = SeverityWarning
-		f.Detail = fmt.Sprintf("made in the future by the clock here: %s, such as %s; a clock is wrong, or was", counted(ahead, "version"), example)
+		f.Detail = fmt.Sprintf("made in the future by the clock here: %s, such as %s; a clock is wrong, or was", Counted(ahead, "version"), example)
 		f.Remedy = "set the clock; rotate such keys by hand, because their periods count from then"
 	}
 	return f
 }
 
-// counted is a number of things: "1 key", "2 keys".
-func counted(n int, thing string) string {
+// Counted is a number of things, as messages have it: "1 key", "2 keys".
+func Counted[N int | int64 | uint64](n N, thing string) string {
 	if n != 1 {
 		thing += "s"
 	}
-	return strconv.Itoa(n) + " " + thing
+	return fmt.Sprintf("%d %s", n, thing)
 }

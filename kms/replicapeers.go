@@ -97,7 +97,7 @@ func (r *replica) findings(ctx context.Context) []Finding {
 	}
 	r.notice(rows, r.config.Clock())
 	named := make(map[string]int)
-	all.Detail = fmt.Sprintf("%s on the store, which is at revision %d", counted(len(rows), "lease"), head)
+	all.Detail = fmt.Sprintf("%s on the store, which is at revision %d", Counted(len(rows), "lease"), head)
 	for _, row := range rows {
 		if r.idle(row) > row.Duration+lease.Margin(row.Duration) {
 			all.Severity = SeverityWarning

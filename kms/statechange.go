@@ -375,6 +375,6 @@ func (s *Service) withUsage(ctx context.Context, entry *versionEntry, refusal er
 		return refusal
 	}
 	told := e.with("use_count", fmt.Sprint(count)).with("last_use_time", timeText(last))
-	told.Message += fmt.Sprintf(" (used %d times, last at %s)", count, timeText(last))
+	told.Message += fmt.Sprintf(" (used %s, last at %s)", Counted(count, "time"), timeText(last))
 	return told
 }

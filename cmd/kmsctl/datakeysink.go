@@ -133,7 +133,7 @@ func (s *dataKeySink) finish() error {
 		}
 	}
 	if s.failed > 0 {
-		return &itemsError{fmt.Sprintf("%d of %d data keys failed", s.failed, s.count), s.last}
+		return &itemsError{fmt.Sprintf("%d of %s failed", s.failed, kms.Counted(s.count, "data key")), s.last}
 	}
 	return nil
 }

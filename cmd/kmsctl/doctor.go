@@ -76,7 +76,7 @@ func (d *examination) verdict() error {
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d checks failed", failed, len(d.findings))
+		return fmt.Errorf("%d of %s failed", failed, kms.Counted(len(d.findings), "check"))
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -100,8 +99,8 @@ func (a *app) destroyOrphans(ctx context.Context, conn *connection, chosen []*km
 			a.sayf("%s  %s", o.GetUid(), o.GetLabel())
 		}
 	}
-	if err := a.confirm(fmt.Sprintf("%d HSM objects are to be destroyed when the window has passed. "+
-		"If one of them is a key that is still needed, what it protects is lost then.", len(chosen))); err != nil {
+	if err := a.confirm("To be destroyed when the window has passed: "+kms.Counted(len(chosen), "HSM object")+". "+
+		"Where one is a key that is still needed, what it protects is lost then."); err != nil {
 		return err
 	}
 	var scheduled []*kmsv1.Orphan

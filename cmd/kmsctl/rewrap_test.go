@@ -131,13 +131,13 @@ func TestRewrapFailures(t *testing.T) {
 	}
 	for _, want := range []string{
 		"line 2: it is not base64", "line 3: .*KEY_VERSION_REVOKED", "line 4: malformed", "line 5: .*DECRYPTION_FAILED",
-		"4 of 6 ciphertexts failed; 1 are under an older version", `gone/versions/1 +REVOKED`,
+		"4 of 6 ciphertexts failed; under an older version: 1", `gone/versions/1 +REVOKED`,
 	} {
 		if !regexp.MustCompile(want).MatchString(stderr) {
 			t.Errorf("no %q in\n%s", want, stderr)
 		}
 	}
-	w.failsWith("nonsense\n", exitFailure, words("rewrap --count"), "1 ciphertexts cannot be read")
+	w.failsWith("nonsense\n", exitFailure, words("rewrap --count"), "1 ciphertext cannot be read")
 	got := w.okWith(gone[0]+"\n", words("rewrap --count --key orders")...)
 	if !strings.Contains(got, "unknown in this namespace") || !strings.Contains(got, w.uidOf(gone[0]).String()) {
 		t.Errorf("counted as\n%s", got)
@@ -254,7 +254,7 @@ func TestRewrapFiles(t *testing.T) {
 	if counted.under("orders/versions/1") != 4 || counted.NotEncrypted != 2 || counted.Older != 4 {
 		t.Errorf("counted %+v", counted)
 	}
-	w.rewrapFails([]string{w.file("tree/a")}, "DECRYPTION_FAILED", "tree/a: ", "1 of 1 files failed; 1 are under")
+	w.rewrapFails([]string{w.file("tree/a")}, "DECRYPTION_FAILED", "tree/a: ", "1 of 1 file failed; under an older version: 1")
 	record := w.result("rewrap", "--context", "host=web1", "--key", "orders", w.file("tree/sub"), w.file("tree/a"))
 	if record.Rewrapped != 4 || record.under("orders/versions/2") != 4 || record.Older != 0 {
 		t.Errorf("rewrapped %+v", record)
@@ -382,7 +382,7 @@ func TestRewrapHardLinks(t *testing.T) {
 	w.must(os.Remove(w.file("tree/remote2")))
 	w.ok(words("rotate orders")...)
 	w.rewrapFails([]string{"--context", "host=web1", w.file("tree/sub/remote")},
-		"it has 1 more names (hard links) elsewhere", "1 names (hard links) outside of the paths")
+		"elsewhere: 1 more name of it (hard links)", "outside of the paths, of files under an older version: 1 name (hard links)")
 	w.ok("rewrap", "--context", "host=web1", w.file("far"))
 	delete(plain, "remote2")
 	w.wantTree(plain)

@@ -13,6 +13,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/keyholt/keyholt/kms"
 	"github.com/keyholt/keyholt/kms/envelope"
 )
 
@@ -34,7 +35,7 @@ func (r *rewrapper) files(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
-	t := newTally("files")
+	t := newTally("file")
 	bar := r.a.progress(int64(len(targets)), "rewrapping",
 		progressbar.OptionShowBytes(false), progressbar.OptionShowCount())
 	began := time.Now()
@@ -90,7 +91,7 @@ func (r *rewrapper) someFiles(ctx context.Context, targets []*target, t *tally) 
 	for _, file := range files {
 		t.add(r.a, file.ciphertext, func() string { return file.path })
 		if file.changed() && file.outside > 0 {
-			r.a.sayf("kmsctl: %s: it has %d more names (hard links) elsewhere, which are under the old version still", file.path, file.outside)
+			r.a.sayf("kmsctl: %s: under the old version still, elsewhere: %s of it (hard links)", file.path, kms.Counted(file.outside, "more name"))
 			t.elsewhere += file.outside
 		}
 	}

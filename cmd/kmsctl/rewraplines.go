@@ -61,7 +61,7 @@ func (r *rewrapper) lines(ctx context.Context) error {
 	}
 	defer closeIn()
 	input := &lineReader{r: bufio.NewReaderSize(in, maxBlobLine), sum: sha256.New()}
-	t := newTally("ciphertexts")
+	t := newTally("ciphertext")
 	if r.flags.count {
 		if err := countLines(r.a, input, t); err != nil {
 			return err

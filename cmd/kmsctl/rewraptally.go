@@ -15,7 +15,7 @@ import (
 
 // tally counts what became of ciphertexts, and under which version each is now.
 type tally struct {
-	what string // ciphertexts, files
+	what string // ciphertext, file
 
 	rewrapped, unchanged, failed int
 	other                        int    // files that are not encrypted
@@ -249,21 +249,21 @@ func versionCountRow(v versionRecord) []column {
 // verdict says what was done, and fails if that is not all that there was to do.
 func (t *tally) verdict(counting bool) error {
 	if counting {
-		return &itemsError{fmt.Sprintf("%d %s cannot be read", t.failed, t.what), t.last}
+		return &itemsError{kms.Counted(t.failed, t.what) + " cannot be read", t.last}
 	}
 	if t.failed > 0 {
-		return &itemsError{fmt.Sprintf("%d of %d %s failed; %d are under an older version",
-			t.failed, t.failed+t.rewrapped+t.unchanged, t.what, t.older()), t.last}
+		return &itemsError{fmt.Sprintf("%d of %s failed; under an older version: %d",
+			t.failed, kms.Counted(t.failed+t.rewrapped+t.unchanged, t.what), t.older()), t.last}
 	}
 	if older := t.older(); older > 0 {
 		return &advisedError{
-			fmt.Errorf("%d %s are under an older version: a key was rotated meanwhile, or an earlier run had failures", older, t.what),
+			fmt.Errorf("under an older version: %s; a key was rotated meanwhile, or an earlier run had failures", kms.Counted(older, t.what)),
 			"repeat the command with what came out.",
 		}
 	}
 	if t.elsewhere > 0 {
 		return &advisedError{
-			fmt.Errorf("%d names (hard links) outside of the paths are those of files under an older version", t.elsewhere),
+			fmt.Errorf("outside of the paths, of files under an older version: %s (hard links)", kms.Counted(t.elsewhere, "name")),
 			"rewrap them too: find them by their inode, or give a directory that holds them all.",
 		}
 	}

@@ -171,7 +171,7 @@ func (a *app) streamContext(ctx context.Context, cmd *cobra.Command) (context.Co
 func reportRow(r *kmsv1.StoreReport) []column {
 	rows := make([]string, 0, len(r.GetRows()))
 	for _, kind := range slices.Sorted(maps.Keys(r.GetRows())) {
-		rows = append(rows, fmt.Sprintf("%d %s", r.GetRows()[kind], kind))
+		rows = append(rows, kms.Counted(r.GetRows()[kind], strings.ReplaceAll(strings.TrimSuffix(kind, "s"), "_", " ")))
 	}
 	columns := []column{
 		{name: "store", value: r.GetStoreId()},

@@ -33,7 +33,7 @@ func (s *Store) diagnoseContents(ctx context.Context) kms.Finding {
 		if err != nil {
 			return broken("contents", err)
 		}
-		detail += fmt.Sprintf(" %d %s,", rows, t.name)
+		detail += " " + kms.Counted(rows, strings.ReplaceAll(strings.TrimSuffix(t.name, "s"), "_", " ")) + ","
 	}
 	return finding("contents", strings.TrimSuffix(detail, ","))
 }

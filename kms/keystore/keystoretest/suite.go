@@ -89,7 +89,7 @@ func testDiagnose(t *testing.T, target *Target) {
 		t.Fatal("no findings")
 	}
 	contents := slices.IndexFunc(findings, func(f kms.Finding) bool { return f.Check == "contents" })
-	if contents < 0 || !strings.Contains(findings[contents].Detail, "1 namespaces, 2 keys, 3 versions, 2 orphans, 2 import_jobs") {
+	if contents < 0 || !strings.Contains(findings[contents].Detail, "1 namespace, 2 keys, 3 versions, 2 orphans, 2 import jobs") {
 		t.Errorf("the contents are not reported: %+v", findings)
 	}
 	for _, f := range findings {
