@@ -189,3 +189,26 @@ func TestConfirm(t *testing.T) {
 		t.Errorf("revoke:\n%s", got)
 	}
 }
+
+// What does not exist is to be made where that helps, by the command that does it.
+func TestAdviceToMakeIt(t *testing.T) {
+	w := newWorld(t)
+	w.ok(words("import-job create laptop")...)
+	w.ok(words("key create orders")...)
+	w.write("data", strings.Repeat("k", 32))
+	for line, advice := range map[string]string{
+		"encrypt new --in DATA":                             `or make it with "kmsctl key create"`,
+		"datakey generate new":                              `or make it with "kmsctl key create"`,
+		"key import new --job laptop --in DATA":             `version by --create`,
+		"key import orders --job laptop --in DATA --create": `Leave out --create`,
+		"key import orders --job other --in DATA":           `kmsctl import-job create`,
+		"key create missing/new":                            `kmsctl namespace create`,
+		"key create orders":                                 `kmsctl rotate KEY`,
+		"key get new":                                       `See which there are with "kmsctl key list"; --namespace`,
+		"rotate new":                                        `See which there are with "kmsctl key list"; --namespace`,
+		"mac verify new --mac DATA --in DATA":               `See which there are with "kmsctl key list"; --namespace`,
+		"key list -n missing":                               `See which there are with "kmsctl namespace list".` + "\n",
+	} {
+		w.fails(exitFailure, words(strings.ReplaceAll(line, "DATA", w.file("data"))), advice)
+	}
+}

@@ -73,7 +73,7 @@ func (f *keyImport) check(cmd *cobra.Command) error {
 	if !f.create {
 		for _, name := range keyFlagNames {
 			if cmd.Flags().Changed(name) {
-				return usagef("--%s is for new keys: give --create, or leave it out", name)
+				return usagef("--%s is for new keys: leave it out, or make KEY with --create if it does not exist", name)
 			}
 		}
 	}

@@ -54,9 +54,9 @@ func (a *app) explain(err error) explanation {
 	}
 	switch {
 	case errors.As(err, &items):
-		return explanation{cause: items.Error(), next: advice(items.last)}
+		return explanation{cause: items.Error(), next: a.advice(items.last)}
 	case errors.As(err, &domain):
-		return explainDomain(domain, err)
+		return a.explainDomain(domain, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return explanation{
 			cause: fmt.Sprintf("no answer within %v", a.timeout),
@@ -97,10 +97,10 @@ func statusText(err error) string {
 	return err.Error()
 }
 
-func explainDomain(e *kms.Error, err error) explanation {
+func (a *app) explainDomain(e *kms.Error, err error) explanation {
 	x := explanation{
 		cause: fmt.Sprintf("%s (%s)", e.Error(), wire.Reason(err)),
-		next:  advice(err),
+		next:  a.advice(err),
 	}
 	for _, v := range e.Violations {
 		if line := v.Field + ": " + v.Description; line != e.Error() {
@@ -115,16 +115,31 @@ func explainDomain(e *kms.Error, err error) explanation {
 	return x
 }
 
+// commandAdvice is what adviceTable is for all commands, for some: to make what does not exist
+// helps those that make something with it, and nobody who wants to read or to decrypt.
+var commandAdvice = []struct {
+	sentinel error
+	commands []string
+	next     string
+}{
+	{kms.ErrNamespaceNotFound, []string{"key create", "import-job create"}, `see which there are with "kmsctl namespace list", ` +
+		`or make it with "kmsctl namespace create".`},
+	{kms.ErrKeyNotFound, []string{"encrypt", "sign", "mac", "csr", "public-key", "datakey generate"}, `see which there are with ` +
+		`"kmsctl key list", or make it with "kmsctl key create"; --namespace chooses the namespace.`},
+	{kms.ErrKeyNotFound, []string{"key import"}, `see which there are with "kmsctl key list", or have it made with the imported ` +
+		`version by --create; --namespace chooses the namespace.`},
+	{kms.ErrKeyExists, []string{"key import"}, `leave out --create to import a version into it, or choose another name.`},
+}
+
 // adviceTable is what to do with this program about an error of the service, where that
 // is more than the service's own advice.
 var adviceTable = []struct {
 	sentinel error
 	next     string
 }{
-	{kms.ErrNamespaceNotFound, `see which there are with "kmsctl namespace list", or make it with ` +
-		`"kmsctl namespace create".`},
-	{kms.ErrKeyNotFound, `see which there are with "kmsctl key list", or make it with "kmsctl key create"; ` +
-		`--namespace chooses the namespace.`},
+	{kms.ErrNamespaceNotFound, `see which there are with "kmsctl namespace list".`},
+	{kms.ErrKeyNotFound, `see which there are with "kmsctl key list"; --namespace chooses the namespace.`},
+	{kms.ErrImportJobNotFound, `see which there are with "kmsctl import-job list", or make it with "kmsctl import-job create".`},
 	{kms.ErrVersionNotFound, `see which there are with "kmsctl key versions KEY".`},
 	{kms.ErrKeyExists, `use it, rotate it with "kmsctl rotate KEY", or choose another name.`},
 	{kms.ErrVersionDisabled, `enable it with "kmsctl enable KEY/VERSION", or make a new primary version ` +
@@ -152,7 +167,12 @@ var adviceTable = []struct {
 
 const doctorHint = `examine the service with "kmsctl doctor"; it recovers by itself when the cause is gone.`
 
-func advice(err error) string {
+func (a *app) advice(err error) string {
+	for _, row := range commandAdvice {
+		if errors.Is(err, row.sentinel) && slices.Contains(row.commands, a.command) {
+			return row.next
+		}
+	}
 	for _, row := range adviceTable {
 		if errors.Is(err, row.sentinel) {
 			return row.next
