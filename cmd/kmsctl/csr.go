@@ -73,7 +73,7 @@ ST, L, STREET, POSTALCODE, SERIALNUMBER.`,
 		if err != nil {
 			return err
 		}
-		return a.writeOut(out, force, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request}))
+		return a.writeOut(ctx, out, force, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request}))
 	})
 	return cmd
 }

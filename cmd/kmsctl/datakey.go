@@ -63,7 +63,7 @@ expressly that they are not wanted, which is also the default.`,
 			Key: key, Size: size, WithoutPlaintext: !show && plaintextOut == "",
 			Binding: kms.Binding{Context: encryptionContext},
 		}
-		sink, err := a.newDataKeySink(plaintextOut, force, show)
+		sink, err := a.newDataKeySink(ctx, plaintextOut, force, show)
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ KEY, if given, is the key that must have wrapped them.`,
 		if err != nil {
 			return err
 		}
-		sink, err := a.newDataKeySink(plaintextOut, force, plaintextOut == "")
+		sink, err := a.newDataKeySink(ctx, plaintextOut, force, plaintextOut == "")
 		if err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ KEY, if given, is the key that must have wrapped them.`,
 		if err != nil {
 			return err
 		}
-		sink, err := a.newDataKeySink("", false, false)
+		sink, err := a.newDataKeySink(ctx, "", false, false)
 		if err != nil {
 			return err
 		}

@@ -42,13 +42,13 @@ type dataKeyStatus struct {
 }
 
 // newDataKeySink opens the file for plaintext keys, if there is to be one.
-func (a *app) newDataKeySink(plaintextOut string, replace, show bool) (*dataKeySink, error) {
+func (a *app) newDataKeySink(ctx context.Context, plaintextOut string, replace, show bool) (*dataKeySink, error) {
 	s := &dataKeySink{a: a, show: show, stdout: bufio.NewWriter(a.stdout)}
 	if plaintextOut == "" {
 		return s, nil
 	}
 	var err error
-	s.plaintext, err = createOut(plaintextOut, replace, a.stdout)
+	s.plaintext, err = createOut(ctx, plaintextOut, replace, a.stdout)
 	return s, err
 }
 

@@ -45,15 +45,3 @@ func TestClosedBeforeReplaced(t *testing.T) {
 	}
 	w.must(lockFile(open())) // nothing has kept the lock of the new file
 }
-
-// Input and output may be one file.
-func TestInPlace(t *testing.T) {
-	w := newWorld(t)
-	w.ok("key", "create", "orders")
-	path := w.write("data", "attack at dawn")
-	w.ok("encrypt", "orders", "--in", path, "--out", path, "--force")
-	w.ok("decrypt", "--in", path, "--out", path, "--force")
-	if got := w.read("data"); got != "attack at dawn" {
-		t.Errorf("the file holds %q", got)
-	}
-}

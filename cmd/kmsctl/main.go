@@ -16,6 +16,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second ^C ends the program, whatever it waits for
 	os.Exit(run(ctx, os.Args[1:], &app{
 		stdin:    os.Stdin,
 		stdout:   os.Stdout,
@@ -68,6 +69,7 @@ func newRoot(a *app) *cobra.Command {
 		newHSM(a),
 		newVersion(a),
 	)
+	setOnce(root)
 	root.Long = rootHelp
 	root.SilenceErrors = true
 	root.SilenceUsage = true

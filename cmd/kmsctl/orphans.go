@@ -99,7 +99,7 @@ func (a *app) destroyOrphans(ctx context.Context, conn *connection, chosen []*km
 			a.sayf("%s  %s", o.GetUid(), o.GetLabel())
 		}
 	}
-	if err := a.confirm("To be destroyed when the window has passed: "+kms.Counted(len(chosen), "HSM object")+". "+
+	if err := a.confirm("To be destroyed when the window has passed: " + kms.Counted(len(chosen), "HSM object") + ". " +
 		"Where one is a key that is still needed, what it protects is lost then."); err != nil {
 		return err
 	}

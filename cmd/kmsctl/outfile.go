@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +25,7 @@ type outFile struct {
 // under a temporary name in the same directory, readable by its owner only. One that
 // exists is left alone unless replace is set; devices and pipes are written to as they
 // are.
-func createOut(path string, replace bool, stdout io.Writer) (*outFile, error) {
+func createOut(ctx context.Context, path string, replace bool, stdout io.Writer) (*outFile, error) {
 	if path == "" || path == "-" {
 		return &outFile{Writer: stdout}, nil
 	}
@@ -36,7 +37,7 @@ func createOut(path string, replace bool, stdout io.Writer) (*outFile, error) {
 	case info.IsDir():
 		return nil, usagef("%s is a directory", path)
 	case !info.Mode().IsRegular():
-		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		file, err := openWaiting(ctx, path, os.O_WRONLY)
 		if err != nil {
 			return nil, err
 		}

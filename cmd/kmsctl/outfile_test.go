@@ -14,7 +14,7 @@ import (
 func TestOutNamesTheFileAskedFor(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "none", "out")
-	_, err := createOut(missing, false, new(bytes.Buffer))
+	_, err := createOut(t.Context(), missing, false, new(bytes.Buffer))
 	if !errors.Is(err, fs.ErrNotExist) || err.Error() != "open "+missing+": no such file or directory" {
 		t.Errorf("in a directory that is missing: %v", err)
 	}
@@ -24,7 +24,7 @@ func TestOutNamesTheFileAskedFor(t *testing.T) {
 		"publish": func(o *outFile) error { return os.Remove(o.file.Name()) },
 	} {
 		path := filepath.Join(dir, name)
-		out, err := createOut(path, true, new(bytes.Buffer))
+		out, err := createOut(t.Context(), path, true, new(bytes.Buffer))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,6 +83,7 @@ func explainProbe(p client.Profile, err error) explanation {
 		invalid   x509.CertificateInvalidError
 		operation *net.OpError
 		record    tls.RecordHeaderError
+		malformed *net.AddrError
 	)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -129,6 +130,11 @@ func explainProbe(p client.Profile, err error) explanation {
 		return explanation{
 			cause: fmt.Sprintf("%s does not answer", address),
 			next:  "check the address, and that no firewall stands between.",
+		}
+	case errors.As(err, &malformed):
+		return explanation{
+			cause: fmt.Sprintf("%s is no address: %v", address, malformed.Err),
+			next:  "check the address in the profile or --address.",
 		}
 	default:
 		return explanation{cause: fmt.Sprintf("cannot reach %s: %v", address, err), next: startHint}

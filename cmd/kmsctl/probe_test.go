@@ -55,6 +55,7 @@ func TestProbe(t *testing.T) {
 		"other name":   {with(func(p *client.Profile) { p.ServerName = "kms.example.org" }), "is for another name"},
 		"other CA":     {with(func(p *client.Profile) { p.CAFile = other.CertFile() }), "not trusted"},
 		"refused":      {with(func(p *client.Profile) { p.Address = closed.Addr().String() }), "connection refused"},
+		"bad port":     {with(func(p *client.Profile) { p.Address = "127.0.0.1:99999" }), "127.0.0.1:99999 is no address"},
 		"unknown host": {with(func(p *client.Profile) { p.Address = "kms.invalid:7443" }), "not known to the resolver"},
 		"other client": {
 			with(func(p *client.Profile) { p.CertFile, p.KeyFile = file("foreign.pem"), file("foreign.key") }),

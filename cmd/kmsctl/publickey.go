@@ -65,14 +65,14 @@ Formats: pem (RFC 7468), der (SubjectPublicKeyInfo, RFC 5280), jwk (RFC 7517).`,
 		if r.Format == kms.PublicKeyJWK {
 			data = append(data, '\n')
 		}
-		return a.writeOut(out, force, data)
+		return a.writeOut(ctx, out, force, data)
 	})
 	return cmd
 }
 
 // writeOut writes data to where --out says.
-func (a *app) writeOut(path string, force bool, data []byte) error {
-	out, err := createOut(path, force, a.stdout)
+func (a *app) writeOut(ctx context.Context, path string, force bool, data []byte) error {
+	out, err := createOut(ctx, path, force, a.stdout)
 	if err != nil {
 		return err
 	}

@@ -178,6 +178,9 @@ func (a *app) advice(err error) string {
 			return row.next
 		}
 	}
+	if errors.Is(err, kms.ErrInvalidRequest) && a.command != "" {
+		return fmt.Sprintf("correct what it names: %q tells what the command takes.", "kmsctl "+a.command+" --help")
+	}
 	return wire.Advice(err)
 }
 

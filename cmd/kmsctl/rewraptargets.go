@@ -36,6 +36,9 @@ func findTargets(ctx context.Context, paths []string) ([]*target, error) {
 		if err != nil {
 			return nil, err
 		}
+		if !info.IsDir() && !info.Mode().IsRegular() {
+			return nil, usagef("%s is no regular file: lines come from --in", path)
+		}
 		if !info.IsDir() {
 			if path, err = filepath.EvalSymlinks(path); err != nil { // the file is replaced, not the link to it
 				return nil, err

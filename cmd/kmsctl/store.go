@@ -98,7 +98,7 @@ be - for standard output: a reader of it has to heed the exit code.`,
 		if args[0] == "-" && a.terminal(a.stdout) {
 			return usagef("a backup is long: name a file")
 		}
-		out, err := createOut(args[0], force, a.stdout)
+		out, err := createOut(ctx, args[0], force, a.stdout)
 		if err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func (a *app) transfer(ctx context.Context, f *dataFlags, doing string,
 		return err
 	}
 	defer closeIn()
-	out, err := createOut(f.out, f.force, a.stdout)
+	out, err := createOut(ctx, f.out, f.force, a.stdout)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (a *app) openIn(ctx context.Context, path string) (src io.Reader, size int6
 		src, closeIn = interruptible(ctx, a.stdin)
 		return src, -1, closeIn, nil
 	}
-	file, err := os.Open(path)
+	file, err := openWaiting(ctx, path, os.O_RDONLY)
 	if err != nil {
 		return nil, 0, nil, err
 	}
@@ -99,7 +99,31 @@ func (a *app) openIn(ctx context.Context, path string) (src io.Reader, size int6
 	case info.Mode().IsRegular():
 		return file, info.Size(), closeIn, nil
 	default:
-		return file, -1, closeIn, nil
+		src, stop := interruptible(ctx, file)
+		return src, -1, func() {
+			stop()
+			_ = file.Close() // it was only read
+		}, nil
+	}
+}
+
+// openWaiting opens a file which may be a named pipe, whose opening waits for the other end,
+// but not beyond the context. What is opened later than that is open until the program ends.
+func openWaiting(ctx context.Context, path string, flag int) (*os.File, error) {
+	type opened struct {
+		file *os.File
+		err  error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		file, err := os.OpenFile(path, flag, 0)
+		done <- opened{file, err}
+	}()
+	select {
+	case o := <-done:
+		return o.file, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

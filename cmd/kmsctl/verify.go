@@ -117,6 +117,9 @@ func algorithmText(a kmsv1.Algorithm) string { return strings.TrimPrefix(a.Strin
 
 // readFile reads a file, which must not be longer, nor empty.
 func readFile(path string, most int, next string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, usagef("%s is a directory", path)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err

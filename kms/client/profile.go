@@ -139,6 +139,9 @@ func (p *Profile) validateTLS() error {
 		return fmt.Errorf("%w: address: scheme %q is not known, use host:port, dns:///host:port or unix:///path",
 			ErrProfile, scheme)
 	}
+	if strings.HasPrefix(endpoint, "/") {
+		return fmt.Errorf("%w: address %q: a unix socket is written unix:///absolute/path", ErrProfile, p.Address)
+	}
 	if _, port, err := net.SplitHostPort(endpoint); err != nil || port == "" {
 		return fmt.Errorf("%w: address %q: want host:port", ErrProfile, p.Address)
 	}

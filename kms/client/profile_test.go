@@ -110,6 +110,7 @@ func TestValidate(t *testing.T) {
 		{Profile{Address: "unix:///s", ServerName: "kms"}, "server_name has no meaning"},
 		{Profile{Address: "unix:///s", Namespace: "Shop"}, "namespace"},
 		{withCert("kms.example.com"), "want host:port"},
+		{withCert("/run/kmsd.sock"), "unix:///absolute/path"},
 		{withCert("kms.example.com:"), "want host:port"},
 		{withCert("https://kms.example.com:7443"), `scheme "https"`},
 		{Profile{Address: "kms:7443"}, "cert_file and key_file are required"},
