@@ -28,6 +28,7 @@ type app struct {
 	yes      bool
 
 	command string          // that has begun, as "key create"
+	args    []string        // of it
 	running bool            // a command has begun: from here on an error is a failure, not wrong usage
 	profile *client.Profile // that was dialled
 }
@@ -134,7 +135,7 @@ func (a *app) connected(f func(ctx context.Context, conn *connection, args []str
 // local makes the function of a command that does not need the service.
 func (a *app) local(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		a.running = true
+		a.running, a.args = true, args
 		a.command = strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
 		return f(cmd.Context(), args)
 	}

@@ -198,6 +198,7 @@ func TestAdviceToMakeIt(t *testing.T) {
 	w.write("data", strings.Repeat("k", 32))
 	for line, advice := range map[string]string{
 		"encrypt new --in DATA":                             `or make it with "kmsctl key create"`,
+		"encrypt orders/1 --in DATA":                        "Name the key as orders: orders/1 is the key 1 of namespace orders here",
 		"datakey generate new":                              `or make it with "kmsctl key create"`,
 		"key import new --job laptop --in DATA":             `version by --create`,
 		"key import orders --job laptop --in DATA --create": `Leave out --create`,

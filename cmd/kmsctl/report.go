@@ -168,6 +168,12 @@ var adviceTable = []struct {
 const doctorHint = `examine the service with "kmsctl doctor"; it recovers by itself when the cause is gone.`
 
 func (a *app) advice(err error) string {
+	if errors.Is(err, kms.ErrKeyNotFound) && len(a.args) > 0 {
+		if name, number, found := strings.Cut(a.args[0], "/"); found && number != "" && strings.Trim(number, "0123456789") == "" {
+			return fmt.Sprintf("name the key as %s: %s is the key %s of namespace %s here. A version goes by --version, where the command has it.",
+				name, a.args[0], number, name)
+		}
+	}
 	for _, row := range commandAdvice {
 		if errors.Is(err, row.sentinel) && slices.Contains(row.commands, a.command) {
 			return row.next
