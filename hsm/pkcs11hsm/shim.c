@@ -1,7 +1,12 @@
+#define _GNU_SOURCE /* pthread_mutex_clocklock */
+
 #include "shim.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
 
 #define CKR_OK 0x0UL
 #define CKM_AES_ECB 0x1081UL
@@ -123,8 +128,43 @@ kh_ulong kh_session_state(const kh_functions *f, kh_ulong session, kh_ulong *sta
 	return rv;
 }
 
-kh_result kh_encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulong key, unsigned char *in,
-			    unsigned char *out, kh_ulong len)
+struct kh_turn {
+	pthread_mutex_t mutex;
+};
+
+kh_turn *kh_new_turn(void)
+{
+	kh_turn *turn = malloc(sizeof *turn);
+
+	if (turn != NULL && pthread_mutex_init(&turn->mutex, NULL) != 0) {
+		free(turn);
+		return NULL;
+	}
+	return turn;
+}
+
+/* take_turn reports whether the turn was taken, and has to be given back. */
+static int take_turn(kh_turn *turn, long wait)
+{
+	if (wait == 0)
+		return 0;
+	if (pthread_mutex_trylock(&turn->mutex) == 0)
+		return 1;
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += wait;
+	until.tv_sec += until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	return pthread_mutex_clocklock(&turn->mutex, CLOCK_MONOTONIC, &until) == 0;
+#else
+	return 0; /* no wait that a step of the clock leaves as long as it is */
+#endif
+}
+
+static kh_result encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulong key, unsigned char *in,
+				unsigned char *out, kh_ulong len)
 {
 	mechanism_t mechanism = {CKM_AES_ECB, NULL, 0};
 	kh_ulong out_len = len;
@@ -139,6 +179,17 @@ kh_result kh_encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulong ke
 		return r;
 	r.stage = out_len == len ? KH_DONE : KH_SIZE;
 	r.done = 1;
+	return r;
+}
+
+kh_result kh_encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulong key, unsigned char *in,
+			    unsigned char *out, kh_ulong len, kh_turn *turn, long wait)
+{
+	int taken = take_turn(turn, wait);
+	kh_result r = encrypt_blocks(f, session, key, in, out, len);
+
+	if (taken)
+		pthread_mutex_unlock(&turn->mutex);
 	return r;
 }
 

@@ -12,6 +12,8 @@
  *   fail F N RV      the next N calls of function F (its number in the function list)
  *                    return RV; an active operation ends
  *   small            C_Encrypt of any length: CKR_BUFFER_TOO_SMALL, once
+ *   hold B           C_Encrypt of what begins with the byte B does not return before "release";
+ *                    while one is held CK_TOKEN_INFO has the flag 0x40000000
  *   hide M           leave mechanism M out of C_GetMechanismList
  *   flags F          add flags F to CK_TOKEN_INFO
  *   weaken A V       C_GenerateKey, C_GenerateKeyPair (private key) and C_UnwrapKey: give the
@@ -59,6 +61,7 @@ enum {
 #define TOKEN_NOT_PRESENT 0xe0UL
 #define BUFFER_TOO_SMALL 0x150UL
 #define AES_GCM 0x1087UL
+#define HELD 0x40000000UL
 
 static list_t *real, proxy;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -69,7 +72,10 @@ static struct {
 	ulong_t weak_attribute;
 	unsigned char weak_value;
 	ulong_t fail_count[FUNCTIONS], fail_rv[FUNCTIONS];
+	int hold; /* the byte, less 256; 0: none */
 } told;
+static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
+static int held;
 /* The nonce of the GCM operation of this thread: Init and operation follow at once. */
 static __thread unsigned char own_nonce[16];
 static __thread int append_nonce;
@@ -106,9 +112,14 @@ static void obey(const char *text, size_t len)
 			told.gone = 1;
 		else if (strcmp(next, "small") == 0)
 			told.small = 1;
+		else if (sscanf(next, "hold %li", (long *)&a) == 1)
+			told.hold = (int)a - 256;
+		else if (strcmp(next, "release") == 0)
+			told.hold = 0;
 		else if (strcmp(next, "reset") == 0)
 			memset(&told, 0, sizeof told);
 	}
+	pthread_cond_broadcast(&released);
 	pthread_mutex_unlock(&lock);
 }
 
@@ -159,8 +170,10 @@ static ulong_t get_token_info(ulong_t slot, void *info)
 
 	if (rv == 0)
 		rv = ((ulong_t(*)(ulong_t, void *))real->f[GET_TOKEN_INFO])(slot, info);
+	pthread_mutex_lock(&lock);
 	if (rv == 0) /* flags follow label, manufacturer, model and serial number */
-		*(ulong_t *)((char *)info + 32 + 32 + 16 + 16) |= told.flags;
+		*(ulong_t *)((char *)info + 32 + 32 + 16 + 16) |= told.flags | (held > 0 ? HELD : 0);
+	pthread_mutex_unlock(&lock);
 	return rv;
 }
 
@@ -251,6 +264,9 @@ static ulong_t encrypt(ulong_t session, unsigned char *in, ulong_t len, unsigned
 	int small;
 
 	pthread_mutex_lock(&lock);
+	for (held++; len > 0 && told.hold == in[0] - 256;)
+		pthread_cond_wait(&released, &lock);
+	held--;
 	small = told.small;
 	told.small = 0;
 	pthread_mutex_unlock(&lock);
