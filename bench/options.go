@@ -78,6 +78,11 @@ func (o Options) withDefaults() (Options, error) {
 		if g.Window == 0 {
 			g.Window = o.Window
 		}
+		if g.Parts > 1 {
+			g.Rounds *= g.Parts
+			g.Window /= time.Duration(g.Parts)
+		}
+		g.warmUp = o.WarmUp / time.Duration(max(g.Parts, 1))
 		groups = append(groups, g)
 	}
 	o.Groups = groups

@@ -222,7 +222,7 @@ func (r *runner) round(ctx context.Context, g Group, c *cell, round int) error {
 		}
 		rate = c.scenario.Load * capacity.Median.RequestsPerSecond
 	}
-	result, err := c.run(ctx, r.WarmUp, g.Window, rate, uint64(round))
+	result, err := c.run(ctx, g.warmUp, g.Window, rate, uint64(round))
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", c.scenario.Name(), err), c.live.failed())
 	}

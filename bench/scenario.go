@@ -155,4 +155,9 @@ type Group struct {
 	Scenarios []Scenario
 	Rounds    int           // 0: those of the options
 	Window    time.Duration // of one run; 0: that of the options
+	// Parts cuts each round in so many, each with a part of the time; 0: it is not cut. What
+	// the machine does for a while then hits fewer of the pairs that a ratio is the median of.
+	Parts int
+
+	warmUp time.Duration // of one run
 }

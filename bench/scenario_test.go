@@ -143,6 +143,33 @@ func TestLatencyOfAllScenarios(t *testing.T) {
 	}
 }
 
+// Rounds that are cut take as long as those that are not.
+func TestRoundsInParts(t *testing.T) {
+	o, err := Options{
+		Groups: []Group{
+			{Name: "whole", Scenarios: []Scenario{unary}},
+			{Name: "halves", Scenarios: []Scenario{unary}, Parts: 2},
+			{Name: "own", Scenarios: []Scenario{unary}, Rounds: 3, Window: time.Second, Parts: 4},
+		},
+		KMSD: "kmsd", Echo: []string{"echo"}, Rounds: 5, Window: 800 * time.Millisecond, WarmUp: 200 * time.Millisecond,
+	}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []Group{
+		{Rounds: 5, Window: 800 * time.Millisecond, warmUp: 200 * time.Millisecond},
+		{Rounds: 10, Window: 400 * time.Millisecond, warmUp: 100 * time.Millisecond},
+		{Rounds: 12, Window: 250 * time.Millisecond, warmUp: 50 * time.Millisecond},
+	} {
+		if g := o.Groups[i]; g.Rounds != want.Rounds || g.Window != want.Window || g.warmUp != want.warmUp {
+			t.Errorf("%s: %d rounds of %v after %v, want %d of %v after %v", g.Name, g.Rounds, g.Window, g.warmUp, want.Rounds, want.Window, want.warmUp)
+		}
+	}
+	if o.runs() != 5+10+12 {
+		t.Errorf("%d runs", o.runs())
+	}
+}
+
 func TestOptionsThatCannotBe(t *testing.T) {
 	good := Options{Groups: Quick(), KMSD: "kmsd", Echo: []string{"echo"}}
 	for name, spoil := range map[string]func(*Options){

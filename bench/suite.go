@@ -78,7 +78,7 @@ func on(server Server, s Scenario) Scenario {
 func Quick() []Group {
 	return []Group{
 		{Name: "batches", Scenarios: []Scenario{derivedBatch, echoBatch, strictBatch, contextBatch, contextEcho}},
-		{Name: "unary", Scenarios: []Scenario{clientUnary, unaryEcho, unary, unaryManyKeys, unaryCrowd}},
+		{Name: "unary", Scenarios: []Scenario{clientUnary, unaryEcho, unary, unaryManyKeys, unaryCrowd}, Parts: 2},
 		{Name: "slow HSM", Scenarios: []Scenario{unarySlow, unaryOneCall}},
 		{Name: "signatures", Scenarios: []Scenario{signP256Batch, signP256, signP256Client, signP256Lean, tokenP256, tokenRSA, signRSALean, signRSAClient, signRSA}},
 	}
