@@ -44,6 +44,9 @@ const (
 	Same       Verdict = "~"
 	Better     Verdict = "better"
 	Regression Verdict = "REGRESSION"
+	// TooFew is a median that has moved, of so few rounds that the test could never say
+	// whether by chance.
+	TooFew Verdict = "too few rounds"
 )
 
 // ratio is the change as a factor.
@@ -115,13 +118,26 @@ func (o CompareOptions) change(name, figure string, was, is []float64, more bool
 	c.P = test.P
 	grown := c.ratio() - 1
 	switch {
-	case c.P >= o.Alpha || max(grown, -grown) < o.Threshold:
+	case max(grown, -grown) < o.Threshold:
+	case leastP(len(was), len(is)) >= o.Alpha:
+		c.Verdict = TooFew
+	case c.P >= o.Alpha:
 	case (grown > 0) == more:
 		c.Verdict = Better
 	default:
 		c.Verdict = Regression
 	}
 	return c
+}
+
+// leastP is the p-value of n and m rounds of which every one of one side lies above all of
+// the other: two of the ways to choose n of n+m. No rounds give a smaller one.
+func leastP(n, m int) float64 {
+	p := 2.0
+	for i := 1; i <= n; i++ {
+		p *= float64(i) / float64(m+i)
+	}
+	return min(p, 1)
 }
 
 func differences(a, b *Report) (list []string) {

@@ -85,6 +85,35 @@ func TestCompareClaims(t *testing.T) {
 	}
 }
 
+// However far apart they lie, three rounds against three are not told from chance at a level
+// of 0.05, and that is said instead of calling them alike.
+func TestCompareTooFewRounds(t *testing.T) {
+	for _, tt := range []struct {
+		was, is []float64
+		alpha   float64
+		want    Verdict
+	}{
+		{[]float64{100}, []float64{50}, 0, TooFew},
+		{[]float64{100}, []float64{101}, 0, Same},
+		{[]float64{100, 101, 102}, []float64{50, 51, 52}, 0, TooFew},
+		{[]float64{100, 101, 102}, []float64{50, 51, 52}, 0.11, Regression},
+		{[]float64{100, 101, 102}, []float64{50, 51, 52, 53, 54}, 0, Regression},
+		{[]float64{100, 101, 102, 103}, []float64{50, 51, 52, 53}, 0, Regression},
+		{[]float64{100, 101, 102, 103}, []float64{50, 51, 120, 53}, 0, Same},
+	} {
+		c, err := Compare(reportOf(resultOf(unary, tt.was...)), reportOf(resultOf(unary, tt.is...)), CompareOptions{Alpha: tt.alpha})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := find(t, c, unary.Name(), "items/s"); got.Verdict != tt.want {
+			t.Errorf("%v, then %v: %s with p %v, want %s", tt.was, tt.is, got.Verdict, got.P, tt.want)
+		}
+		if c.Regressed() != (tt.want == Regression) {
+			t.Errorf("%v, then %v: regressed: %v", tt.was, tt.is, c.Regressed())
+		}
+	}
+}
+
 func TestCompareWhatHasNothingInCommon(t *testing.T) {
 	if _, err := Compare(reportOf(resultOf(unary, 1)), reportOf(resultOf(unaryEcho, 1)), CompareOptions{}); err == nil {
 		t.Error("no error")

@@ -47,7 +47,7 @@ func runCommand() *cobra.Command {
 	flags := command.Flags()
 	flags.BoolVar(&f.quick, "quick", false, "only what the claims need")
 	flags.StringVar(&f.scenario, "scenario", "", "only scenarios whose name matches this regular `expression`; see kmsbench list")
-	flags.IntVar(&f.rounds, "rounds", 0, "rounds of each group that has no number of its own (default 7)")
+	flags.IntVar(&f.rounds, "rounds", 0, "rounds of each group (default: 7, or fewer where the group says)")
 	flags.DurationVar(&f.window, "window", 0, "how long each run is measured, where the group does not say (default 800ms)")
 	flags.DurationVar(&f.warmUp, "warm-up", 0, "how long each run goes on before that (default 200ms)")
 	flags.IntVar(&f.connections, "connections", 0, "how many connections the callers of a server share (default 4)")
@@ -114,6 +114,11 @@ func (f *runFlags) options() (bench.Options, error) {
 	if f.scenario != "" {
 		o.Suite += ", selected"
 		o.Groups, err = bench.Select(o.Groups, f.scenario)
+	}
+	if f.rounds > 0 { // what is asked for counts, also where a group has a number of its own
+		for i := range o.Groups {
+			o.Groups[i].Rounds = 0
+		}
 	}
 	return o, err
 }
