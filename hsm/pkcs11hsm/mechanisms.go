@@ -61,7 +61,7 @@ func Mechanisms() []string {
 		pkcs11.CKM_AES_ECB, pkcs11.CKM_AES_GCM,
 		pkcs11.CKM_ECDSA, ckmEdDSA, pkcs11.CKM_RSA_PKCS, pkcs11.CKM_RSA_PKCS_PSS, pkcs11.CKM_RSA_PKCS_OAEP,
 		pkcs11.CKM_SHA256_HMAC, pkcs11.CKM_SHA384_HMAC, pkcs11.CKM_SHA512_HMAC,
-		pkcs11.CKM_AES_KEY_WRAP_PAD, ckmAESKeyWrapKWP, pkcs11.CKM_RSA_AES_KEY_WRAP,
+		pkcs11.CKM_AES_KEY_WRAP_PAD, ckmAESKeyWrapKWP,
 	}
 	names := make([]string, 0, len(used))
 	for _, m := range used {
