@@ -54,7 +54,7 @@ func TestImportJobCommands(t *testing.T) {
 	if _, err := x509.ParsePKIXPublicKey(der); err != nil {
 		t.Error(err)
 	}
-	w.fails(exitFailure, words("import-job create laptop"), "IMPORT_JOB_EXISTS")
+	w.fails(exitFailure, words("import-job create laptop"), "IMPORT_JOB_EXISTS", "import-job describe")
 	w.fails(exitFailure, words("import-job describe unknown"), "IMPORT_JOB_NOT_FOUND")
 	w.fails(exitFailure, words("import-job create long --ttl 721h"), "ttl")
 	w.fails(exitFailure, words("import-job create short --ttl 0s"), "ttl")

@@ -28,6 +28,9 @@ func setOnce(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if _, several := f.Value.(pflag.SliceValue); !several && f.NoOptDefVal == "" {
 			f.Value = &onceValue{Value: f.Value}
+			if f.DefValue == "0s" { // a duration that is not set, which the help no longer sees in the value's type
+				f.DefValue = ""
+			}
 		}
 	})
 	for _, c := range cmd.Commands() {

@@ -139,6 +139,8 @@ var adviceTable = []struct {
 }{
 	{kms.ErrNamespaceNotFound, `see which there are with "kmsctl namespace list".`},
 	{kms.ErrKeyNotFound, `see which there are with "kmsctl key list"; --namespace chooses the namespace.`},
+	{kms.ErrImportJobExists, `use it ("kmsctl import-job describe JOB" shows it), or choose another name; an expired job makes way ` +
+		`for one of its name.`},
 	{kms.ErrImportJobNotFound, `see which there are with "kmsctl import-job list", or make it with "kmsctl import-job create".`},
 	{kms.ErrVersionNotFound, `see which there are with "kmsctl key versions KEY".`},
 	{kms.ErrKeyExists, `use it, rotate it with "kmsctl rotate KEY", or choose another name.`},
