@@ -46,7 +46,7 @@ func (k *call) end(err error) {
 		err = errors.New("the stream ended without a status")
 	}
 	k.err = err
-	k.ended <- struct{}{} // has room: whoever ends a call has taken it out of Conn.calls
+	k.ended <- struct{}{} // has room: the reader ends a call once, and takes it out of Conn.calls
 }
 
 // Invoke makes a unary call; args and reply are protobuf messages. Errors are gRPC statuses:
@@ -150,7 +150,7 @@ func (c *Conn) writeRequest(ctx context.Context, method string, k *call) error {
 			if !ok {
 				continue
 			}
-			f.Value = strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10) + "m"
+			f.Value = timeout(time.Until(deadline))
 		}
 		if err := c.encoder.WriteField(f); err != nil {
 			return err
@@ -160,6 +160,14 @@ func (c *Conn) writeRequest(ctx context.Context, method string, k *call) error {
 		c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: k.id, BlockFragment: c.block.b, EndHeaders: true}),
 		c.framer.WriteData(k.id, true, k.request),
 	)
+}
+
+// timeout is a grpc-timeout: a number of at most eight digits, and its unit.
+func timeout(left time.Duration) string {
+	if ms := left.Milliseconds(); ms < 1e8 {
+		return strconv.FormatInt(max(1, ms), 10) + "m"
+	}
+	return strconv.FormatInt(int64(left/time.Minute), 10) + "M"
 }
 
 // abandon gives up a call, and reports whether it has not ended meanwhile.

@@ -89,6 +89,28 @@ func TestEndedContext(t *testing.T) {
 	}
 }
 
+// A deadline of days is more milliseconds than fit into a grpc-timeout.
+func TestDistantDeadline(t *testing.T) {
+	_, s, stub := serve(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*24*time.Hour)
+	go func() {
+		select {
+		case theirs := <-s.waiting:
+			deadline, ok := theirs.Deadline()
+			if left := time.Until(deadline); !ok || left < 99*24*time.Hour || left > 100*24*time.Hour {
+				t.Errorf("the deadline that the peer got is %v, %v", deadline, ok)
+			}
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	_, err := stub.Decrypt(ctx, &kmsv1.DecryptRequest{})
+	if code := status.Code(err); code != codes.Canceled {
+		t.Errorf("got %v", err)
+	}
+	cancel()
+}
+
 func TestLostConnection(t *testing.T) {
 	server, s, stub := serve(t)
 	go func() {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -34,6 +35,7 @@ type Conn struct {
 	raw       net.Conn
 	authority string
 	ended     chan struct{} // closed when the reader has ended
+	closing   error         // of closing raw, once ended is closed
 
 	mu      sync.Mutex
 	room    *sync.Cond // there is more of sendable, or err
@@ -94,9 +96,8 @@ func Dial(ctx context.Context, address string, config *tls.Config) (*Conn, error
 // Close ends the connection. Calls under way fail.
 func (c *Conn) Close() error {
 	c.fail(ErrClosed)
-	err := c.raw.Close()
 	<-c.ended
-	return err
+	return c.closing
 }
 
 // NewStream fails with UNIMPLEMENTED: only unary calls are made.
@@ -132,7 +133,9 @@ func (c *Conn) send() {
 	}
 }
 
-// fail ends all calls, and those to come, with an error. The first one stays.
+// fail has the connection end, and all calls, and those to come, with an error. The first one
+// stays. The calls are ended by the reader: it may be writing into one of them, which whoever
+// made it gives back once it has ended.
 func (c *Conn) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -140,9 +143,16 @@ func (c *Conn) fail(err error) {
 		return
 	}
 	c.err = err
+	c.room.Broadcast()
+	_ = c.raw.SetDeadline(time.Unix(1, 0)) // the reader waits no longer; nor does a sender
+}
+
+// endAll ends all calls. The connection has failed, so none are added.
+func (c *Conn) endAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, k := range c.calls {
-		k.end(err)
+		k.end(c.err)
 	}
 	clear(c.calls)
-	c.room.Broadcast()
 }

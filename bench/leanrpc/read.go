@@ -41,7 +41,8 @@ func (c *Conn) read() {
 		}
 		if err != nil {
 			c.fail(fmt.Errorf("the connection was lost: %w", err))
-			_ = c.raw.Close() // what is wrong with it is known
+			c.endAll()
+			c.closing = c.raw.Close()
 			return
 		}
 	}
