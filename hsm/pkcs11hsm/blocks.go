@@ -70,7 +70,8 @@ const (
 // A software token takes microseconds, on the host's cores, and two threads in it at a time
 // are in each other's way: SoftHSM2 takes some forty locks an operation. A device of its own
 // takes longer and serves as many at a time as it can. Whoever holds the turn can hang: so
-// nobody waits for long, and when waiting has become long crossings take no turns any more.
+// nobody waits for long, nor again for a while when somebody has waited in vain, and when
+// waiting has become long crossings take no turns any more.
 func (t *Token) turnWait(size int) time.Duration {
 	if size > shortInput || t.costs.of(hsm.AES256Blocks) >= shortCrossing {
 		return 0

@@ -21,3 +21,6 @@ func (t *Token) UsesCrypto11() bool { return t.module.generator != nil }
 
 // TakeTurns has the next calls take turns, as those of a fast token do.
 func (t *Token) TakeTurns() { t.costs[hsm.AES256Blocks].Store(1) }
+
+// LongestTurnWait is for how long a call waits for its turn.
+const LongestTurnWait = longestTurnWait

@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -128,18 +129,31 @@ kh_ulong kh_session_state(const kh_functions *f, kh_ulong session, kh_ulong *sta
 	return rv;
 }
 
+#define NS 1000000000LL
+
 struct kh_turn {
 	pthread_mutex_t mutex;
+	_Atomic int64_t taken_until; /* CLOCK_MONOTONIC, ns: nobody waits for it before that */
 };
+
+/*
+ * For so many ns nobody waits after somebody has waited in vain. A thread that has the turn may
+ * only have lost its core, so it is not for long; but while a call hangs that has the turn,
+ * others must not wait for it again and again.
+ */
+#define VAIN_PAUSE 2000000LL
 
 kh_turn *kh_new_turn(void)
 {
 	kh_turn *turn = malloc(sizeof *turn);
 
-	if (turn != NULL && pthread_mutex_init(&turn->mutex, NULL) != 0) {
+	if (turn == NULL)
+		return NULL;
+	if (pthread_mutex_init(&turn->mutex, NULL) != 0) {
 		free(turn);
 		return NULL;
 	}
+	atomic_init(&turn->taken_until, 0);
 	return turn;
 }
 
@@ -151,13 +165,20 @@ static int take_turn(kh_turn *turn, long wait)
 	if (pthread_mutex_trylock(&turn->mutex) == 0)
 		return 1;
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
-	struct timespec until;
+	struct timespec now, until;
+	int64_t end;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += wait;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	return pthread_mutex_clocklock(&turn->mutex, CLOCK_MONOTONIC, &until) == 0;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	end = now.tv_sec * NS + now.tv_nsec;
+	if (end < atomic_load_explicit(&turn->taken_until, memory_order_relaxed))
+		return 0;
+	end += wait;
+	until.tv_sec = end / NS;
+	until.tv_nsec = end % NS;
+	if (pthread_mutex_clocklock(&turn->mutex, CLOCK_MONOTONIC, &until) == 0)
+		return 1;
+	atomic_store_explicit(&turn->taken_until, end + VAIN_PAUSE, memory_order_relaxed);
+	return 0;
 #else
 	return 0; /* no wait that a step of the clock leaves as long as it is */
 #endif

@@ -91,8 +91,8 @@ kh_turn *kh_new_turn(void);
 
 /*
  * kh_encrypt_blocks is one C_EncryptInit and one C_Encrypt with CKM_AES_ECB; out has len bytes.
- * It waits for its turn, but for no more than wait nanoseconds: then it goes without. With a
- * wait of 0 it takes no turn.
+ * It waits for its turn, but for no more than wait nanoseconds: then it goes without, and for
+ * some milliseconds so do others that would have to wait. With a wait of 0 it takes no turn.
  */
 kh_result kh_encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulong key, unsigned char *in,
 			    unsigned char *out, kh_ulong len, kh_turn *turn, long wait);

@@ -30,22 +30,40 @@ func (r *rig) waitHeld() {
 	}
 }
 
-// A call that hangs while it has the turn does not keep others from the token.
-func TestHeldTurn(t *testing.T) {
-	proxy := buildProxy(t)
-	t.Setenv("KEYHOLT_PROXY", "reset")
-	r := newRigOn(t, softhsmtest.NewVia(t, proxy), func(c *pkcs11hsm.Config) { c.Sessions = 4 })
+// holdTurn has a call hang that has the turn, and returns what ends it and checks what it made.
+func (r *rig) holdTurn() (release func()) {
+	r.Helper()
 	held := bytes.Repeat([]byte{0xaa}, 32)
 	want := make([]byte, 32)
-	if err := r.token.EncryptBlocks(t.Context(), r.blocks, want, held); err != nil {
-		t.Fatal(err)
+	if err := r.token.EncryptBlocks(r.Context(), r.blocks, want, held); err != nil {
+		r.Fatal(err)
 	}
 	r.tell("hold 0xaa")
 	got := make([]byte, 32)
 	ended := make(chan error, 1)
 	r.token.TakeTurns()
-	go func() { ended <- r.token.EncryptBlocks(t.Context(), r.blocks, got, held) }()
+	go func() { ended <- r.token.EncryptBlocks(r.Context(), r.blocks, got, held) }()
 	r.waitHeld()
+	return func() {
+		r.Helper()
+		select {
+		case err := <-ended:
+			r.Errorf("the call that was held ended: %v", err)
+		default:
+		}
+		r.tell("release")
+		if err := <-ended; err != nil || !bytes.Equal(got, want) {
+			r.Errorf("the call that was held: %v", err)
+		}
+	}
+}
+
+// A call that hangs while it has the turn does not keep others from the token.
+func TestHeldTurn(t *testing.T) {
+	proxy := buildProxy(t)
+	t.Setenv("KEYHOLT_PROXY", "reset")
+	r := newRigOn(t, softhsmtest.NewVia(t, proxy), func(c *pkcs11hsm.Config) { c.Sessions = 4 })
+	release := r.holdTurn()
 	var others sync.WaitGroup
 	for range 3 {
 		others.Go(func() {
@@ -60,13 +78,29 @@ func TestHeldTurn(t *testing.T) {
 		})
 	}
 	others.Wait()
-	select {
-	case err := <-ended:
-		t.Errorf("the call that was held ended: %v", err)
-	default:
+	release()
+}
+
+// While a call that hangs has the turn others wait for it now and then, and not again and again.
+func TestWaitsForHeldTurn(t *testing.T) {
+	proxy := buildProxy(t)
+	t.Setenv("KEYHOLT_PROXY", "reset")
+	r := newRigOn(t, softhsmtest.NewVia(t, proxy), func(c *pkcs11hsm.Config) { c.Sessions = 2 })
+	release := r.holdTurn()
+	const calls = 200
+	waited := 0
+	for range calls {
+		r.token.TakeTurns() // though waiting was long
+		begin := time.Now()
+		if err := encrypt(t, r.token, r.blocks); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(begin) >= pkcs11hsm.LongestTurnWait {
+			waited++
+		}
 	}
-	r.tell("release")
-	if err := <-ended; err != nil || !bytes.Equal(got, want) {
-		t.Errorf("the call that was held: %v", err)
+	if waited == calls {
+		t.Errorf("all of %d calls waited for the turn", calls)
 	}
+	release()
 }
