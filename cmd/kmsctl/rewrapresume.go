@@ -67,11 +67,14 @@ func (r *rewrapper) openLines(in *lineReader, t *tally) (*lineWriter, error) {
 
 // resume puts output and input to where the earlier run stood.
 func (w *lineWriter) resume(r *rewrapper, in *lineReader, t *tally) error {
-	if err := lockFile(w.out.file); err != nil {
+	err := lockFile(w.out.file)
+	if err == nil {
+		err = checkNamed(w.out.file)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", w.out.file.Name(), err)
 	}
 	var mark resumeMark
-	var err error
 	if !r.flags.restart {
 		if mark, err = w.load(); err != nil {
 			return err
@@ -158,11 +161,29 @@ func (w *lineWriter) save() error {
 	return nil
 }
 
+// checkNamed checks that a file still has its name: before it was locked another run may have
+// come to its end, and made it the output or thrown it away.
+func checkNamed(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if named, err := os.Lstat(file.Name()); err != nil || !os.SameFile(named, info) {
+		return errChanged
+	}
+	return nil
+}
+
 // stop ends a run that is not through.
 func (w *lineWriter) stop() error {
 	if w.state == "" {
 		return errors.Join(errNoResume, w.w.Flush())
 	}
+	release, err := keepLock(w.out.file)
+	if err != nil {
+		return errors.Join(err, w.save(), w.out.file.Close())
+	}
+	defer release()
 	if w.mark.Lines == 0 {
 		return w.out.abort()
 	}
@@ -174,11 +195,17 @@ func (w *lineWriter) finish() error {
 	if err := w.w.Flush(); err != nil {
 		return err
 	}
-	if err := w.out.commit(); err != nil {
+	if w.state == "" {
+		return w.out.commit()
+	}
+	// The file is closed before it gets its name, and no other run may take it up between.
+	release, err := keepLock(w.out.file)
+	if err != nil {
 		return err
 	}
-	if w.state == "" {
-		return nil
+	defer release()
+	if err := w.out.commit(); err != nil {
+		return err
 	}
 	return ignoreMissing(os.Remove(w.state))
 }
