@@ -249,7 +249,7 @@ func (s *Service) checkAnchors(ctx context.Context, acceptRollback string) error
 		}
 		return s.acceptRollback(ctx, why, acceptRollback)
 	}
-	unlock, err := s.lockStore(ctx, objectsLock) // an anchor may be made
+	unlock, err := s.lockObjects(ctx) // an anchor may be made
 	if err != nil {
 		return err
 	}

@@ -169,7 +169,7 @@ type madeObject struct {
 // it.
 func (s *Service) makeObject(ctx context.Context, uid hsm.UID, c *creation) (*madeObject, error) {
 	key := c.key
-	unlock, err := s.lockStore(ctx, objectsLock)
+	unlock, err := s.lockObjects(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -202,6 +202,19 @@ func (k *Key) kind() string {
 // objectsLock is the name of the lock that is held while token objects are made and
 // destroyed. It is taken last.
 const objectsLock = "objects"
+
+// lockObjects waits for that lock. A store that is this process's alone has none: then it is one
+// of the process, because what is begun must not wait for the token, which makes one object
+// after the other, longer than it may take.
+func (s *Service) lockObjects(ctx context.Context) (unlock func(), err error) {
+	if !s.store.Exclusive() {
+		return s.store.Lock(ctx, objectsLock)
+	}
+	if err := s.objects.lock(ctx); err != nil {
+		return nil, err
+	}
+	return s.objects.unlock, nil
+}
 
 // abandon clears away what there is of a version whose making failed, once it is known
 // what the store holds of it.
@@ -261,7 +274,7 @@ func (s *Service) undoCreation(ctx context.Context, v *versionEntry) error {
 
 // destroyObject destroys a token object, which may be gone already.
 func (s *Service) destroyObject(ctx context.Context, uid hsm.UID) error {
-	unlock, err := s.lockStore(ctx, objectsLock)
+	unlock, err := s.lockObjects(ctx)
 	if err != nil {
 		return err
 	}

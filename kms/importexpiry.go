@@ -103,7 +103,7 @@ func (s *Service) destroyWrappingKey(ctx context.Context, job *ImportJob) error 
 	}
 	// Nor is anything begun before the keys are made that are being made: that can take longer
 	// than what was begun may.
-	unlock, err := s.lockStore(ctx, objectsLock)
+	unlock, err := s.lockObjects(ctx)
 	if err != nil {
 		return err
 	}

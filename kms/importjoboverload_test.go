@@ -118,3 +118,43 @@ func TestAReplacementWaitsForItsTurn(t *testing.T) {
 		}
 	})
 }
+
+// The same on a store that is one process's alone: the token itself destroys nothing while it
+// makes a key.
+func TestAReplacementWaitsForTheToken(t *testing.T) {
+	bubble(t, func(t *testing.T, timed func(*kms.Config)) {
+		ahead := &clock{now: time.Now()}
+		w := newWorld(t, hsmtest.MemoryConfig{}, func(c *kms.Config) {
+			timed(c)
+			c.Now = ahead.time
+		})
+		old := w.job("nightly")
+		letGo := w.heldUp(1)
+		made := make(chan struct{})
+		w.faults.Hook(hsmtest.MethodDestroyKey, func(ctx context.Context, _ hsmtest.Call) error {
+			select {
+			case <-made:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		ahead.advance(time.Hour)
+		done := make(chan error, 1)
+		go func() { done <- second(w.createJob(&kms.CreateImportJobRequest{Name: old.Name})) }()
+		select {
+		case err := <-done:
+			t.Errorf("the call ended before its turn: %v", err)
+			done <- err
+		case <-time.After(2 * time.Minute):
+		}
+		close(made)
+		letGo()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if job := w.getJob(old.Name); job.UID == old.UID || job.State != kms.ImportJobActive {
+			t.Errorf("the job: %+v", job)
+		}
+	})
+}

@@ -151,7 +151,7 @@ func (s *Service) makeImportJob(ctx context.Context, job, replaced *ImportJob) (
 
 // makeWrappingKey makes the token object of a job, and fills in what its row keeps of it.
 func (s *Service) makeWrappingKey(ctx context.Context, job *ImportJob) error {
-	unlock, err := s.lockStore(ctx, objectsLock)
+	unlock, err := s.lockObjects(ctx)
 	if err != nil {
 		return err
 	}

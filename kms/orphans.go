@@ -233,7 +233,7 @@ func (s *Service) destroyOrphan(ctx context.Context, uid hsm.UID) (done bool, er
 
 // destroyIfOrphan destroys an object if, under the lock, still nothing needs it.
 func (s *Service) destroyIfOrphan(ctx context.Context, uid hsm.UID) (done bool, err error) {
-	unlock, err := s.lockStore(ctx, objectsLock)
+	unlock, err := s.lockObjects(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -78,7 +78,7 @@ func (s *Service) checkBackup(ctx context.Context, backup *Backup, acceptRollbac
 
 // restore makes the rows of a backup those of the store, in one change.
 func (s *Service) restore(ctx context.Context, p Principal, reason string, backup *Backup) (*StoreReport, Revision, error) {
-	unlock, err := s.lockStore(ctx, objectsLock) // no orphan is destroyed meanwhile that becomes a version
+	unlock, err := s.lockObjects(ctx) // no orphan is destroyed meanwhile that becomes a version
 	if err != nil {
 		return nil, 0, err
 	}

@@ -70,6 +70,7 @@ type Service struct {
 	importJobLocks lockTable[ImportJobName] // held while row or wrapping key of a job changes
 
 	constructions *constructions
+	objects       mutex // see lockObjects
 
 	gate     *gate
 	scratch  scratch
@@ -106,6 +107,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		commits:    newMutex(),
 
 		constructions: newConstructions(),
+		objects:       newMutex(),
 
 		destruction: c.Destruction.withDefaults(),
 	}
