@@ -75,8 +75,19 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, _ ...
 		<-k.ended // at the same time
 	}
 	err := k.outcome(answer)
+	if k.err != nil && hasEnded(ctx) != nil { // for the peer, too, which ends the stream then
+		err = status.FromContextError(hasEnded(ctx)).Err()
+	}
 	callPool.Put(k)
 	return err
+}
+
+// hasEnded is the error of a context, also where its deadline has passed and its timer not.
+func hasEnded(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // prepare encodes the request.
@@ -162,12 +173,13 @@ func (c *Conn) writeRequest(ctx context.Context, method string, k *call) error {
 	)
 }
 
-// timeout is a grpc-timeout: a number of at most eight digits, and its unit.
+// timeout is a grpc-timeout: a number of at most eight digits, and its unit. It is rounded up:
+// the peer gives up no call that is still waited for.
 func timeout(left time.Duration) string {
-	if ms := left.Milliseconds(); ms < 1e8 {
+	if ms := left.Milliseconds() + 1; ms < 1e8 {
 		return strconv.FormatInt(max(1, ms), 10) + "m"
 	}
-	return strconv.FormatInt(int64(left/time.Minute), 10) + "M"
+	return strconv.FormatInt(int64(left/time.Minute)+1, 10) + "M"
 }
 
 // abandon gives up a call, and reports whether it has not ended meanwhile.
