@@ -29,6 +29,9 @@ func main() {
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, a *app) int {
 	root := newRoot(a)
+	if !completes(args) {
+		setOnce(root)
+	}
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	return a.exit(cmd, err)
@@ -69,7 +72,6 @@ func newRoot(a *app) *cobra.Command {
 		newHSM(a),
 		newVersion(a),
 	)
-	setOnce(root)
 	root.Long = rootHelp
 	root.SilenceErrors = true
 	root.SilenceUsage = true

@@ -37,3 +37,9 @@ func setOnce(cmd *cobra.Command) {
 		setOnce(c)
 	}
 }
+
+// completes reports whether a shell asks what may come next: then the flags that are there
+// already are parsed twice.
+func completes(args []string) bool {
+	return len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
+}

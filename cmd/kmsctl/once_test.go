@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -29,5 +30,20 @@ func TestDefaultsInTheHelp(t *testing.T) {
 	}
 	if usage := root.PersistentFlags().FlagUsages(); !strings.Contains(usage, "(default 30s)") {
 		t.Errorf("the default of --timeout is not told:\n%s", usage)
+	}
+}
+
+// A shell is told what may follow a flag that was given, which is parsed twice for that.
+func TestCompletionAfterAFlag(t *testing.T) {
+	for _, request := range []string{cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd} {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), []string{request, "encrypt", "orders", "--in", "a", "--ou"}, &app{
+			stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr,
+			getenv:   func(string) string { return "" },
+			terminal: func(any) bool { return false },
+		})
+		if code != exitOK || !strings.Contains(stdout.String(), "--out") {
+			t.Errorf("%s: exit code %d, %q, %q", request, code, stdout.String(), stderr.String())
+		}
 	}
 }
