@@ -42,13 +42,12 @@ type Via string
 
 // What makes the calls.
 const (
-	// Stub is the Go client's generated stub: a request for each call. What is compared with
-	// something else behind a client goes through it on both sides.
+	// Stub is the Go client's generated stub: a request for each call.
 	Stub Via = ""
 	// Merged is the Go client's own calls for one item, which it merges into batches.
 	Merged Via = "coalesced-by-client"
 	// Lean is package leanrpc: a request for each call, as the stub makes them, at half of
-	// its CPU. For what is compared with something that has no client.
+	// its CPU. It shows how much of a figure is the stub's; nothing is claimed of it.
 	Lean Via = "lean-client"
 )
 
