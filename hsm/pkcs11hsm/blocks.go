@@ -2,7 +2,6 @@ package pkcs11hsm
 
 import (
 	"context"
-	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -48,35 +47,9 @@ func (t *Token) EncryptBlocks(ctx context.Context, key hsm.UID, dst, src []byte)
 func (t *Token) encryptPiece(ctx context.Context, key hsm.UID, dst, src []byte) error {
 	return t.withKey(ctx, key, hsm.AES256Blocks, func(s *session, h objectHandle) error {
 		t.calls.encryptBlocks.Add(1)
-		wait := t.turnWait(len(src))
-		begin := time.Now()
-		c := t.module.lib.encryptBlocks(s.handle, h, dst, src, wait)
-		if len(src) <= shortInput {
-			t.costs.learn(hsm.AES256Blocks, time.Since(begin))
-		}
+		c := t.module.lib.encryptBlocks(s.handle, h, dst, src)
 		return crossed(c)
 	})
-}
-
-const (
-	// Crossings of shortInput bytes or fewer take turns where they take less than
-	// shortCrossing in the mean, and wait for it no longer than longestTurnWait.
-	shortInput      = 1024
-	shortCrossing   = 50 * time.Microsecond
-	longestTurnWait = 200 * time.Microsecond
-)
-
-// turnWait is for how long a crossing with so many bytes waits for its turn; 0: it takes none.
-// A software token takes microseconds, on the host's cores, and two threads in it at a time
-// are in each other's way: SoftHSM2 takes some forty locks an operation. A device of its own
-// takes longer and serves as many at a time as it can. Whoever holds the turn can hang: so
-// nobody waits for long, nor again for a while when somebody has waited in vain, and when
-// waiting has become long crossings take no turns any more.
-func (t *Token) turnWait(size int) time.Duration {
-	if size > shortInput || t.costs.of(hsm.AES256Blocks) >= shortCrossing {
-		return 0
-	}
-	return longestTurnWait
 }
 
 // crossed turns how a crossing ended into an error. A session in which an operation

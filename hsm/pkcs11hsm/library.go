@@ -22,7 +22,6 @@ import "C"
 
 import (
 	"fmt"
-	"time"
 	"unsafe"
 
 	"github.com/keyholt/keyholt/hsm"
@@ -33,7 +32,6 @@ import (
 // keeps a session to one goroutine at a time.
 type library struct {
 	functions *C.kh_functions
-	turn      *C.kh_turn // that short calls take
 }
 
 type (
@@ -60,11 +58,7 @@ func loadLibrary(path string) (*library, error) {
 	if functions == nil {
 		return nil, fmt.Errorf("%w: %s: %s", hsm.ErrModule, path, C.GoString(&reason[0]))
 	}
-	turn := C.kh_new_turn()
-	if turn == nil {
-		return nil, fmt.Errorf("%w: %s: no memory", hsm.ErrModule, path)
-	}
-	return &library{functions: functions, turn: turn}, nil
+	return &library{functions: functions}, nil
 }
 
 // bytePtr is the address of the first byte, or nil for an empty slice.
@@ -96,11 +90,10 @@ type crossing struct {
 	inOperation bool
 }
 
-// encryptBlocks encrypts src into dst, of the same length and not overlapping. It waits
-// for its turn for no longer than it is told, and goes without one then; 0: at once.
-func (l *library) encryptBlocks(s sessionHandle, key objectHandle, dst, src []byte, wait time.Duration) crossing {
+// encryptBlocks encrypts src into dst, of the same length and not overlapping.
+func (l *library) encryptBlocks(s sessionHandle, key objectHandle, dst, src []byte) crossing {
 	r := C.kh_encrypt_blocks(l.functions, C.kh_ulong(s), C.kh_ulong(key),
-		bytePtr(src), bytePtr(dst), C.kh_ulong(len(src)), l.turn, C.long(wait.Nanoseconds()))
+		bytePtr(src), bytePtr(dst), C.kh_ulong(len(src)))
 	return newCrossing(r, "C_EncryptInit", "C_Encrypt")
 }
 

@@ -179,7 +179,7 @@ func (p *prober) usageSwitch() error {
 			return false
 		}
 		var block [hsm.BlockSize]byte
-		c := p.t.module.lib.encryptBlocks(p.s.handle, p.blocks, make([]byte, hsm.BlockSize), block[:], 0)
+		c := p.t.module.lib.encryptBlocks(p.s.handle, p.blocks, make([]byte, hsm.BlockSize), block[:])
 		if on {
 			return c.rv == ckrOK
 		}
@@ -250,7 +250,7 @@ func (p *prober) sessionKeys() error {
 	}
 	defer func() { _ = p.ctx().DestroyObject(p.session(), pkcs11.ObjectHandle(h)) }()
 	got := make([]byte, hsm.BlockSize)
-	c := p.t.module.lib.encryptBlocks(p.s.handle, h, got, plaintext, 0)
+	c := p.t.module.lib.encryptBlocks(p.s.handle, h, got, plaintext)
 	if err := crossed(c); err != nil {
 		return err
 	}

@@ -130,12 +130,12 @@ func (p *prober) isUsable(h objectHandle, spec hsm.KeySpec, value []byte, public
 		got, zero := make([]byte, hsm.BlockSize), make([]byte, hsm.BlockSize)
 		known, err := p.t.createSessionKey(p.s, hsm.UID{}, spec, value)
 		if err != nil { // it cannot be compared with
-			return crossed(p.t.module.lib.encryptBlocks(p.s.handle, h, got, zero, 0)) == nil
+			return crossed(p.t.module.lib.encryptBlocks(p.s.handle, h, got, zero)) == nil
 		}
 		defer p.drop(known)
 		want := make([]byte, hsm.BlockSize)
-		return crossed(p.t.module.lib.encryptBlocks(p.s.handle, h, got, zero, 0)) == nil &&
-			crossed(p.t.module.lib.encryptBlocks(p.s.handle, known, want, zero, 0)) == nil && bytes.Equal(got, want)
+		return crossed(p.t.module.lib.encryptBlocks(p.s.handle, h, got, zero)) == nil &&
+			crossed(p.t.module.lib.encryptBlocks(p.s.handle, known, want, zero)) == nil && bytes.Equal(got, want)
 	case hsm.UsageMAC:
 		return p.tagIs(h, spec, value)
 	case hsm.UsageSign:

@@ -68,7 +68,7 @@ func (t *Token) proveSecret(s *session, h objectHandle, spec hsm.KeySpec) error 
 		}
 	default:
 		block := make([]byte, hsm.BlockSize)
-		err = crossed(t.module.lib.encryptBlocks(s.handle, h, block, make([]byte, hsm.BlockSize), 0))
+		err = crossed(t.module.lib.encryptBlocks(s.handle, h, block, make([]byte, hsm.BlockSize)))
 	}
 	return t.unfit(s, spec, err)
 }

@@ -1,13 +1,7 @@
-#define _GNU_SOURCE /* pthread_mutex_clocklock */
-
 #include "shim.h"
 
 #include <dlfcn.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
 #define CKR_OK 0x0UL
 #define CKM_AES_ECB 0x1081UL
@@ -129,63 +123,8 @@ kh_ulong kh_session_state(const kh_functions *f, kh_ulong session, kh_ulong *sta
 	return rv;
 }
 
-#define NS 1000000000LL
-
-struct kh_turn {
-	pthread_mutex_t mutex;
-	_Atomic int64_t taken_until; /* CLOCK_MONOTONIC, ns: nobody waits for it before that */
-};
-
-/*
- * For so many ns nobody waits after somebody has waited in vain. A thread that has the turn may
- * only have lost its core, so it is not for long; but while a call hangs that has the turn,
- * others must not wait for it again and again.
- */
-#define VAIN_PAUSE 2000000LL
-
-kh_turn *kh_new_turn(void)
-{
-	kh_turn *turn = malloc(sizeof *turn);
-
-	if (turn == NULL)
-		return NULL;
-	if (pthread_mutex_init(&turn->mutex, NULL) != 0) {
-		free(turn);
-		return NULL;
-	}
-	atomic_init(&turn->taken_until, 0);
-	return turn;
-}
-
-/* take_turn reports whether the turn was taken, and has to be given back. */
-static int take_turn(kh_turn *turn, long wait)
-{
-	if (wait == 0)
-		return 0;
-	if (pthread_mutex_trylock(&turn->mutex) == 0)
-		return 1;
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
-	struct timespec now, until;
-	int64_t end;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	end = now.tv_sec * NS + now.tv_nsec;
-	if (end < atomic_load_explicit(&turn->taken_until, memory_order_relaxed))
-		return 0;
-	end += wait;
-	until.tv_sec = end / NS;
-	until.tv_nsec = end % NS;
-	if (pthread_mutex_clocklock(&turn->mutex, CLOCK_MONOTONIC, &until) == 0)
-		return 1;
-	atomic_store_explicit(&turn->taken_until, end + VAIN_PAUSE, memory_order_relaxed);
-	return 0;
-#else
-	return 0; /* no wait that a step of the clock leaves as long as it is */
-#endif
-}
-
-static kh_result encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulong key, unsigned char *in,
-				unsigned char *out, kh_ulong len)
+kh_result kh_encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulong key, unsigned char *in,
+			    unsigned char *out, kh_ulong len)
 {
 	mechanism_t mechanism = {CKM_AES_ECB, NULL, 0};
 	kh_ulong out_len = len;
@@ -200,17 +139,6 @@ static kh_result encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulon
 		return r;
 	r.stage = out_len == len ? KH_DONE : KH_SIZE;
 	r.done = 1;
-	return r;
-}
-
-kh_result kh_encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulong key, unsigned char *in,
-			    unsigned char *out, kh_ulong len, kh_turn *turn, long wait)
-{
-	int taken = take_turn(turn, wait);
-	kh_result r = encrypt_blocks(f, session, key, in, out, len);
-
-	if (taken)
-		pthread_mutex_unlock(&turn->mutex);
 	return r;
 }
 

@@ -3,7 +3,7 @@
  * on the hot path or carry a PIN. Every buffer belongs to the caller: the shim
  * allocates nothing, asks no sizes and so has nothing to leak when a call fails.
  *
- * Beside turns it keeps no state, and it takes no decision about return codes: that is Go's.
+ * It keeps no state and takes no decision about return codes: that is Go's.
  *
  * Types are those of PKCS#11 v2.40 with the platform's own packing (every Unix).
  */
@@ -85,17 +85,9 @@ kh_ulong kh_random(const kh_functions *f, kh_ulong session, unsigned char *out, 
 /* kh_session_state is C_GetSessionInfo; it sets CK_SESSION_INFO's state. */
 kh_ulong kh_session_state(const kh_functions *f, kh_ulong session, kh_ulong *state);
 
-/* A turn that calls take. kh_new_turn returns NULL if there is no memory; a turn is never freed. */
-typedef struct kh_turn kh_turn;
-kh_turn *kh_new_turn(void);
-
-/*
- * kh_encrypt_blocks is one C_EncryptInit and one C_Encrypt with CKM_AES_ECB; out has len bytes.
- * It waits for its turn, but for no more than wait nanoseconds: then it goes without, and for
- * some milliseconds so do others that would have to wait. With a wait of 0 it takes no turn.
- */
+/* kh_encrypt_blocks is one C_EncryptInit and one C_Encrypt with CKM_AES_ECB; out has len bytes. */
 kh_result kh_encrypt_blocks(const kh_functions *f, kh_ulong session, kh_ulong key, unsigned char *in,
-			    unsigned char *out, kh_ulong len, kh_turn *turn, long wait);
+			    unsigned char *out, kh_ulong len);
 
 /*
  * kh_gcm runs items under one key: Init and operation of each. It stops at an Init
