@@ -32,13 +32,14 @@ func hsmCommand() *cobra.Command {
 	return command
 }
 
-// withToken opens the token, gives it to f with the log, which goes to standard error, and closes it.
+// withToken opens the token as it is by itself, gives it to f with the log, which goes to
+// standard error, and closes it.
 func withToken(ctx context.Context, c *config, f func(*pkcs11hsm.Token, *slog.Logger) error) (err error) {
 	log, err := newLogger(os.Stderr, c.Log)
 	if err != nil {
 		return err
 	}
-	token, err := openToken(ctx, c.HSM, log)
+	token, err := openToken(ctx, c.HSM, 0, log)
 	if err != nil {
 		return err
 	}

@@ -47,3 +47,7 @@ func tuneProcessors(ctx context.Context, token hsm.Random, sessions int, log *sl
 	log.InfoContext(ctx, "the token is slow: Go has more processors than there are cores",
 		slog.Int("processors", cores+min(cores, sessions)), slog.Int("cores", cores))
 }
+
+// lanes is how many threads make a fast token's short calls for a server: as many as half of
+// the cores, for the requests need the others.
+func lanes() int { return max(1, runtime.GOMAXPROCS(0)/2) }

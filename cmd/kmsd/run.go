@@ -59,7 +59,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, h hooks) (err error) 
 	}
 	defer instruments.close(ctx, log)
 
-	token, err := openToken(ctx, c.HSM, log)
+	token, err := openToken(ctx, c.HSM, lanes(), log)
 	if err != nil {
 		return err
 	}
@@ -141,10 +141,12 @@ func closing(err *error, part string, closePart func() error) {
 	}
 }
 
-// openToken opens the token. If it refused the PIN, the error names the file that the PIN
-// is from.
-func openToken(ctx context.Context, c hsmConfig, log *slog.Logger) (*pkcs11hsm.Token, error) {
-	token, err := pkcs11hsm.Open(ctx, c.token(log))
+// openToken opens the token, with so many lanes. If it refused the PIN, the error names the
+// file that the PIN is from.
+func openToken(ctx context.Context, c hsmConfig, lanes int, log *slog.Logger) (*pkcs11hsm.Token, error) {
+	config := c.token(log)
+	config.Lanes = lanes
+	token, err := pkcs11hsm.Open(ctx, config)
 	if errors.Is(err, hsm.ErrPINIncorrect) {
 		return nil, fmt.Errorf("%w; the PIN is that of %s", err, c.PINFile)
 	}

@@ -15,6 +15,11 @@ import (
 // runs again, once for each kind of loss; so f must be written to be run again. All
 // calls of a Token but those of start and end go through here.
 func (t *Token) do(ctx context.Context, f func(s *session) error) error {
+	return t.doWith(ctx, t.pool.slots, f)
+}
+
+// doWith is do with a session from some seats of the pool.
+func (t *Token) doWith(ctx context.Context, from seats, f func(s *session) error) error {
 	t.life.RLock() // Close waits for it
 	defer t.life.RUnlock()
 	if err := t.restoreIfLost(ctx); err != nil {
@@ -22,7 +27,7 @@ func (t *Token) do(ctx context.Context, f func(s *session) error) error {
 	}
 	var repaired [classFailed + 1]bool
 	for {
-		generation, err := t.once(ctx, f)
+		generation, err := t.once(ctx, from, f)
 		c, ok := classOf(err)
 		if !ok || repaired[c] {
 			return err
@@ -52,9 +57,9 @@ func (t *Token) do(ctx context.Context, f func(s *session) error) error {
 
 // once runs f with a session and finds out what its error means. It returns the
 // generation of the pool that the session belonged to.
-func (t *Token) once(ctx context.Context, f func(s *session) error) (generation uint64, err error) {
+func (t *Token) once(ctx context.Context, from seats, f func(s *session) error) (generation uint64, err error) {
 	generation = t.pool.current()
-	l, err := t.pool.acquire(ctx)
+	l, err := t.pool.acquire(ctx, from)
 	if errors.Is(err, errPoolClosed) {
 		return generation, hsm.ErrClosed
 	}
@@ -102,7 +107,12 @@ func (t *Token) lostSessions(ctx context.Context, generation uint64, err error) 
 
 // withHandle runs f as do does, with the handle of a key.
 func (t *Token) withHandle(ctx context.Context, uid hsm.UID, f func(s *session, k keyHandle) error) error {
-	return t.do(ctx, func(s *session) error {
+	return t.withHandleFrom(ctx, t.pool.slots, uid, f)
+}
+
+func (t *Token) withHandleFrom(ctx context.Context, from seats, uid hsm.UID,
+	f func(s *session, k keyHandle) error) error {
+	return t.doWith(ctx, from, func(s *session) error {
 		k, ok := t.handles.get(uid) // nearly always: no finder is made for it
 		if !ok || k.ambiguous {
 			var err error
@@ -121,7 +131,12 @@ func (t *Token) withHandle(ctx context.Context, uid hsm.UID, f func(s *session, 
 // withKey runs f as do does, with the handle of a key that may do what spec says.
 func (t *Token) withKey(ctx context.Context, uid hsm.UID, spec hsm.KeySpec,
 	f func(s *session, h objectHandle) error) error {
-	return t.withHandle(ctx, uid, func(s *session, k keyHandle) error {
+	return t.withKeyFrom(ctx, t.pool.slots, uid, spec, f)
+}
+
+func (t *Token) withKeyFrom(ctx context.Context, from seats, uid hsm.UID, spec hsm.KeySpec,
+	f func(s *session, h objectHandle) error) error {
+	return t.withHandleFrom(ctx, from, uid, func(s *session, k keyHandle) error {
 		if k.spec != spec {
 			return fmt.Errorf("%w: %s is no %s key", hsm.ErrKeyNotPermitted, uid, spec)
 		}

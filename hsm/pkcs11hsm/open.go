@@ -93,7 +93,9 @@ func open(ctx context.Context, cfg Config, failed error) (*Token, error) {
 	}
 	t.blockBytes.Store(int64(cfg.MaxBlockBytes))
 	t.gcmCost.Store(int64(firstGCMCost))
-	t.pool = newPool(t.poolSize(), t.openSession, t.closeSession)
+	t.limitSessions()
+	t.pool = newPool(t.cfg.Sessions, t.cfg.Lanes, t.openSession, t.closeSession)
+	t.lane = newLane(t.cfg.Lanes)
 	if err := t.start(ctx); err != nil {
 		_ = t.Close()
 		return nil, err
@@ -105,17 +107,21 @@ func open(ctx context.Context, cfg Config, failed error) (*Token, error) {
 // of crypto11.
 const otherSessions = 3
 
-// poolSize is the configured size, or less where the token allows fewer sessions.
-func (t *Token) poolSize() int {
+// limitSessions lowers the configured numbers where the token allows fewer sessions: those of
+// lanes first.
+func (t *Token) limitSessions() {
 	for _, limit := range []uint{t.module.token.MaxSessionCount, t.module.token.MaxRwSessionCount} {
 		if limit == pkcs11.CK_EFFECTIVELY_INFINITE || limit == pkcs11.CK_UNAVAILABLE_INFORMATION {
 			continue
 		}
-		if room := int(min(limit, 1<<20)) - otherSessions; room < t.cfg.Sessions {
-			t.cfg.Sessions = max(1, room)
-		}
+		t.fitSessions(int(min(limit, 1<<20)) - otherSessions)
 	}
-	return t.cfg.Sessions
+}
+
+// fitSessions has the pool need no more than n sessions, but at least one.
+func (t *Token) fitSessions(n int) {
+	t.cfg.Sessions = max(1, min(t.cfg.Sessions, n))
+	t.cfg.Lanes = max(0, min(t.cfg.Lanes, n-t.cfg.Sessions))
 }
 
 // start logs in, fills the pool and probes. The login comes first and alone: a wrong
@@ -144,10 +150,12 @@ func (t *Token) start(ctx context.Context) error {
 		if opened == 0 || !isCode(err, pkcs11.CKR_SESSION_COUNT) {
 			return err
 		}
+		configured := t.pool.size()
+		t.fitSessions(opened)
 		t.log.WarnContext(ctx, "the token allows fewer sessions than configured",
-			"sessions", opened, "configured", t.cfg.Sessions)
-		t.cfg.Sessions = opened
-		t.pool.shrink(opened)
+			"sessions", t.cfg.Sessions, "lanes", t.cfg.Lanes, "configured", configured)
+		t.pool.shrink(t.cfg.Sessions, t.cfg.Lanes)
+		t.lane = newLane(t.cfg.Lanes)
 	}
 	if err := t.probe(ctx); err != nil {
 		return err

@@ -124,7 +124,7 @@ func (t *Token) recognize(ctx context.Context) error {
 		return nil
 	}
 	recognized := false
-	_, err := t.once(ctx, func(s *session) error {
+	_, err := t.once(ctx, t.pool.slots, func(s *session) error {
 		var err error
 		recognized, err = search{t, s}.holdsOne(known)
 		return err

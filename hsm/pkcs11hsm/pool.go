@@ -19,7 +19,8 @@ type pool[S any] struct {
 	open  func(context.Context) (S, error)
 	close func(S)
 
-	slots  chan struct{} // one element for each thing in use
+	slots  seats         // shared by all
+	kept   seats         // kept for lanes, beside the slots
 	closed chan struct{} // closed by shut
 
 	mu         sync.Mutex
@@ -28,29 +29,37 @@ type pool[S any] struct {
 	isClosed   bool
 }
 
+// seats are how many things may be in use: one element for each that is.
+type seats chan struct{}
+
 // lease is the right to use one thing until release.
 type lease[S any] struct {
 	pool       *pool[S]
+	from       seats
 	value      S
 	generation uint64
 	poisoned   bool
 }
 
-// newPool returns a pool of at most size things. open and close are called from the
-// goroutine that needs them.
-func newPool[S any](size int, open func(context.Context) (S, error), closeOne func(S)) *pool[S] {
+// newPool returns a pool of at most size things, and kept more for lanes. open and close
+// are called from the goroutine that needs them.
+func newPool[S any](size, kept int, open func(context.Context) (S, error), closeOne func(S)) *pool[S] {
 	return &pool[S]{
 		open:   open,
 		close:  closeOne,
-		slots:  make(chan struct{}, size),
+		slots:  make(seats, size),
+		kept:   make(seats, kept),
 		closed: make(chan struct{}),
 	}
 }
 
-// fill opens things one after another until the pool holds size of them. It returns
-// how many it holds and the error that stopped it.
+// size is the most things that the pool holds.
+func (p *pool[S]) size() int { return cap(p.slots) + cap(p.kept) }
+
+// fill opens things one after another until the pool is full. It returns how many it
+// holds and the error that stopped it.
 func (p *pool[S]) fill(ctx context.Context) (int, error) {
-	for n := range cap(p.slots) {
+	for n := range p.size() {
 		s, err := p.open(ctx)
 		if err != nil {
 			return n, err
@@ -59,23 +68,25 @@ func (p *pool[S]) fill(ctx context.Context) (int, error) {
 		p.idle = append(p.idle, s)
 		p.mu.Unlock()
 	}
-	return cap(p.slots), nil
+	return p.size(), nil
 }
 
-// shrink lowers the number of things to n for good. It must come before the first
-// acquire.
-func (p *pool[S]) shrink(n int) { p.slots = make(chan struct{}, n) }
+// shrink lowers the number of things for good. It must come before the first acquire.
+func (p *pool[S]) shrink(size, kept int) {
+	p.slots, p.kept = make(seats, size), make(seats, kept)
+}
 
-// acquire waits for a thing. Its errors are ctx's, errPoolClosed, and those of open.
-func (p *pool[S]) acquire(ctx context.Context) (lease[S], error) {
+// acquire waits for a thing, of the pool's slots or of those kept. Its errors are ctx's,
+// errPoolClosed, and those of open.
+func (p *pool[S]) acquire(ctx context.Context, from seats) (lease[S], error) {
 	if err := ctx.Err(); err != nil {
 		return lease[S]{}, err
 	}
 	select {
-	case p.slots <- struct{}{}: // without waiting, which costs a fraction of what follows
+	case from <- struct{}{}: // without waiting, which costs a fraction of what follows
 	default:
 		select {
-		case p.slots <- struct{}{}:
+		case from <- struct{}{}:
 		case <-ctx.Done():
 			return lease[S]{}, ctx.Err()
 		case <-p.closed:
@@ -85,10 +96,10 @@ func (p *pool[S]) acquire(ctx context.Context) (lease[S], error) {
 	p.mu.Lock()
 	if p.isClosed {
 		p.mu.Unlock()
-		<-p.slots
+		<-from
 		return lease[S]{}, errPoolClosed
 	}
-	l := lease[S]{pool: p, generation: p.generation.Load()}
+	l := lease[S]{pool: p, from: from, generation: p.generation.Load()}
 	if n := len(p.idle); n > 0 {
 		l.value = p.idle[n-1]
 		p.idle = p.idle[:n-1]
@@ -98,7 +109,7 @@ func (p *pool[S]) acquire(ctx context.Context) (lease[S], error) {
 	p.mu.Unlock()
 	s, err := p.open(ctx)
 	if err != nil {
-		<-p.slots
+		<-from
 		return lease[S]{}, err
 	}
 	l.value = s
@@ -120,7 +131,7 @@ func (l *lease[S]) release() {
 	if !keep {
 		p.close(l.value)
 	}
-	<-p.slots
+	<-l.from
 }
 
 // invalidate begins a new generation if generation is still the current one: what
@@ -153,7 +164,7 @@ func (p *pool[S]) isShut() bool {
 }
 
 // inUse is how many things are in use.
-func (p *pool[S]) inUse() int { return len(p.slots) }
+func (p *pool[S]) inUse() int { return len(p.slots) + len(p.kept) }
 
 // current is the current generation.
 func (p *pool[S]) current() uint64 { return p.generation.Load() }
@@ -169,8 +180,10 @@ func (p *pool[S]) shut() {
 	p.isClosed = true
 	p.mu.Unlock()
 	close(p.closed)
-	for range cap(p.slots) {
-		p.slots <- struct{}{}
+	for _, all := range []seats{p.slots, p.kept} {
+		for range cap(all) {
+			all <- struct{}{}
+		}
 	}
 	for _, s := range p.idle {
 		p.close(s)

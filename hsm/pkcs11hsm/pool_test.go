@@ -29,7 +29,7 @@ func (b *bench) close(n int) { b.closed = append(b.closed, n) }
 func newBench(t *testing.T, size int) (*bench, *pool[int]) {
 	t.Helper()
 	b := &bench{}
-	p := newPool(size, b.open, b.close)
+	p := newPool(size, 0, b.open, b.close)
 	if n, err := p.fill(t.Context()); n != size || err != nil {
 		t.Fatalf("filled %d: %v", n, err)
 	}
@@ -38,7 +38,7 @@ func newBench(t *testing.T, size int) (*bench, *pool[int]) {
 
 func mustAcquire(t *testing.T, p *pool[int]) lease[int] {
 	t.Helper()
-	l, err := p.acquire(t.Context())
+	l, err := p.acquire(t.Context(), p.slots)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestPoolIsLastInFirstOut(t *testing.T) {
 func TestPoolFillStopsAtTheFirstError(t *testing.T) {
 	failure := errors.New("no more")
 	tries := 0
-	p := newPool(4, func(context.Context) (int, error) {
+	p := newPool(4, 0, func(context.Context) (int, error) {
 		tries++
 		if tries == 3 {
 			return 0, failure
@@ -72,13 +72,13 @@ func TestPoolFillStopsAtTheFirstError(t *testing.T) {
 	if n, err := p.fill(t.Context()); n != 2 || !errors.Is(err, failure) || tries != 3 {
 		t.Fatalf("filled %d in %d tries: %v", n, tries, err)
 	}
-	p.shrink(2)
+	p.shrink(2, 0)
 	a, b := mustAcquire(t, p), mustAcquire(t, p)
 	defer a.release()
 	defer b.release()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.acquire(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := p.acquire(ctx, p.slots); !errors.Is(err, context.Canceled) {
 		t.Fatalf("a third: %v", err)
 	}
 }
@@ -112,13 +112,59 @@ func TestPoolGivesItsPlaceBackWhenOpeningFails(t *testing.T) {
 	l.release()
 	b.err = errors.New("token is gone")
 	for range 3 {
-		if _, err := p.acquire(t.Context()); !errors.Is(err, b.err) {
+		if _, err := p.acquire(t.Context(), p.slots); !errors.Is(err, b.err) {
 			t.Fatal(err)
 		}
 	}
 	b.err = nil
 	l = mustAcquire(t, p)
 	l.release()
+}
+
+// What is kept for lanes waits for no slot and takes none, and shut waits for it.
+func TestPoolKeeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{}
+		p := newPool(1, 1, b.open, b.close)
+		if n, err := p.fill(t.Context()); n != 2 || err != nil {
+			t.Fatalf("filled %d: %v", n, err)
+		}
+		shared := mustAcquire(t, p)
+		own, err := p.acquire(t.Context(), p.kept)
+		if err != nil || own.value == shared.value || p.inUse() != 2 {
+			t.Fatalf("%d beside %d, %d in use: %v", own.value, shared.value, p.inUse(), err)
+		}
+		shared.release()
+		ended := make(chan struct{})
+		go func() {
+			p.shut()
+			close(ended)
+		}()
+		synctest.Wait()
+		select {
+		case <-ended:
+			t.Error("shut did not wait")
+		default:
+		}
+		own.release()
+		<-ended
+		if len(b.closed) != 2 {
+			t.Errorf("closed %v", b.closed)
+		}
+	})
+}
+
+// Where the token allows fewer sessions, lanes go first.
+func TestFitSessions(t *testing.T) {
+	for _, c := range []struct{ allowed, sessions, lanes int }{
+		{100, 6, 2}, {8, 6, 2}, {7, 6, 1}, {6, 6, 0}, {3, 3, 0}, {1, 1, 0}, {0, 1, 0}, {-2, 1, 0},
+	} {
+		token := &Token{cfg: Config{Sessions: 6, Lanes: 2}}
+		token.fitSessions(c.allowed)
+		if token.cfg.Sessions != c.sessions || token.cfg.Lanes != c.lanes {
+			t.Errorf("of %d: %d sessions, %d lanes", c.allowed, token.cfg.Sessions, token.cfg.Lanes)
+		}
+	}
 }
 
 func TestPoolInvalidate(t *testing.T) {
@@ -152,13 +198,13 @@ func TestPoolWaits(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		begin := time.Now()
-		if _, err := p.acquire(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Second {
+		if _, err := p.acquire(ctx, p.slots); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Second {
 			t.Fatalf("%v after %v", err, time.Since(begin))
 		}
 
 		got := make(chan int)
 		go func() {
-			l, err := p.acquire(t.Context())
+			l, err := p.acquire(t.Context(), p.slots)
 			if err != nil {
 				t.Error(err)
 			}
@@ -184,7 +230,7 @@ func TestPoolShut(t *testing.T) {
 		l, m := mustAcquire(t, p), mustAcquire(t, p)
 		waiting := make(chan error)
 		go func() {
-			_, err := p.acquire(t.Context())
+			_, err := p.acquire(t.Context(), p.slots)
 			waiting <- err
 		}()
 		synctest.Wait()
@@ -208,7 +254,7 @@ func TestPoolShut(t *testing.T) {
 		if len(b.closed) != 2 {
 			t.Fatalf("closed %v", b.closed)
 		}
-		if _, err := p.acquire(t.Context()); !errors.Is(err, errPoolClosed) {
+		if _, err := p.acquire(t.Context(), p.slots); !errors.Is(err, errPoolClosed) {
 			t.Fatalf("after shut: %v", err)
 		}
 		p.shut()

@@ -23,25 +23,7 @@ const (
 	maxRunBytes = 64 << 10
 	// worthASession is the time of a batch for which a further session is used.
 	worthASession = 200 * time.Microsecond
-	// firstRunCost is assumed of an item before any was measured.
-	firstRunCost = 500 * time.Microsecond
 )
-
-// costs are the mean nanoseconds of one item, by specification.
-type costs [256]atomic.Int64
-
-// of is the cost of one item under a key of the specification.
-func (c *costs) of(spec hsm.KeySpec) time.Duration {
-	if known := c[spec].Load(); known > 0 {
-		return time.Duration(known)
-	}
-	return firstRunCost
-}
-
-// learn keeps a moving mean.
-func (c *costs) learn(spec hsm.KeySpec, cost time.Duration) {
-	c[spec].Store((3*int64(c.of(spec)) + int64(cost)) / 4)
-}
 
 // mechanism is what an operation is begun with.
 type mechanism struct {
@@ -79,10 +61,10 @@ func (t *Token) run(ctx context.Context, key hsm.UID, items []item, prepare func
 		clear(items)
 		return err
 	}
-	if len(items) == 1 { // most requests: no queue for it
-		err = t.single(ctx, key, op, items)
+	if t.lane.suits(len(items), t.costs.least(op.spec)) {
+		err = t.inLane(ctx, key, op, items)
 	} else {
-		err = t.all(ctx, key, op, items)
+		err = t.inSessions(ctx, key, op, items)
 	}
 	if err != nil {
 		for i := range items {
@@ -93,10 +75,31 @@ func (t *Token) run(ctx context.Context, key hsm.UID, items []item, prepare func
 	return err
 }
 
-// single runs one item, unless prepare has refused it.
-func (t *Token) single(ctx context.Context, key hsm.UID, op operation, items []item) error {
-	if items[0].err == nil {
-		return t.crossings(ctx, key, op, items, []int{0})
+// inLane runs items on one thread after what others have given it, or, where that does not
+// work for them, as inSessions does.
+func (t *Token) inLane(ctx context.Context, key hsm.UID, op operation, items []item) error {
+	made, err := t.lane.do(func() error { return t.serve(ctx, t.pool.kept, key, op, items) })
+	if !made {
+		return t.inSessions(ctx, key, op, items)
+	}
+	return err
+}
+
+// inSessions runs items on the caller's goroutine, a large batch in several sessions.
+func (t *Token) inSessions(ctx context.Context, key hsm.UID, op operation, items []item) error {
+	if len(items) == 1 {
+		return t.serve(ctx, t.pool.slots, key, op, items)
+	}
+	return t.all(ctx, key, op, items)
+}
+
+// serve runs items, unless prepare has refused them, one crossing after another.
+func (t *Token) serve(ctx context.Context, from seats, key hsm.UID, op operation, items []item) error {
+	if len(items) > 1 {
+		return t.work(ctx, from, key, op, newItemQueue(items))
+	}
+	if items[0].err == nil { // most requests: no queue for it
+		return t.crossings(ctx, from, key, op, items, []int{0})
 	}
 	return nil
 }
@@ -109,10 +112,10 @@ func (t *Token) all(ctx context.Context, key hsm.UID, op operation, items []item
 			// While one worker brings a lost token back, the others fail at once. What
 			// they left is done now, or fails for good.
 			queue = newItemQueue(items)
-			err = t.work(ctx, key, op, queue)
+			err = t.work(ctx, t.pool.slots, key, op, queue)
 		}
 	} else {
-		err = t.work(ctx, key, op, queue)
+		err = t.work(ctx, t.pool.slots, key, op, queue)
 	}
 	return err
 }
@@ -143,7 +146,7 @@ func (t *Token) spread(ctx context.Context, key hsm.UID, op operation, queue *it
 	var group errgroup.Group
 	for range workers {
 		group.Go(func() error {
-			err := t.work(ctx, key, op, queue)
+			err := t.work(ctx, t.pool.slots, key, op, queue)
 			if err != nil {
 				queue.stop()
 			}
@@ -198,32 +201,32 @@ func (q *itemQueue) next(limit int) (batch []int) {
 
 // workers is how many sessions a batch of n items is worth.
 func (t *Token) workers(op operation, n int) int {
-	worth := time.Duration(n) * t.costs.of(op.spec) / worthASession
+	worth := time.Duration(n) * t.costs.mean(op.spec) / worthASession
 	return min(int(worth), n, t.cfg.Sessions)
 }
 
 // batchLimit is the most items of one crossing by what they cost.
 func (t *Token) batchLimit(op operation) int {
-	return min(max(int(runCrossing/max(1, t.costs.of(op.spec))), 1), maxRunItems)
+	return min(max(int(runCrossing/max(1, t.costs.mean(op.spec))), 1), maxRunItems)
 }
 
 // work runs items until none are left.
-func (t *Token) work(ctx context.Context, key hsm.UID, op operation, queue *itemQueue) error {
+func (t *Token) work(ctx context.Context, from seats, key hsm.UID, op operation, queue *itemQueue) error {
 	for {
 		batch := queue.next(t.batchLimit(op))
 		if len(batch) == 0 {
 			return nil
 		}
-		if err := t.crossings(ctx, key, op, queue.items, batch); err != nil {
+		if err := t.crossings(ctx, from, key, op, queue.items, batch); err != nil {
 			return err
 		}
 	}
 }
 
 // crossings runs a batch, in one crossing unless some item ends it early.
-func (t *Token) crossings(ctx context.Context, key hsm.UID, op operation, items []item, batch []int) error {
+func (t *Token) crossings(ctx context.Context, from seats, key hsm.UID, op operation, items []item, batch []int) error {
 	for len(batch) > 0 {
-		err := t.withKey(ctx, key, op.spec, func(s *session, h objectHandle) error {
+		err := t.withKeyFrom(ctx, from, key, op.spec, func(s *session, h objectHandle) error {
 			done, err := t.cross(s, h, op, items, batch)
 			op.count.Add(operations(done, len(batch), err))
 			batch = batch[done:]

@@ -20,6 +20,7 @@ type Token struct {
 	module  *attachment
 	login   login
 	pool    *pool[*session]
+	lane    *lane
 	handles *handleTable
 	outage  outage
 
@@ -34,7 +35,7 @@ type Token struct {
 
 	blockBytes atomic.Int64 // most bytes of one EncryptBlocks crossing
 	gcmCost    atomic.Int64 // mean nanoseconds of one GCM item
-	costs      costs        // the same of signatures and tags
+	costs      costs        // of signatures and tags
 	calls      callCounters
 
 	life  sync.RWMutex // held for reading by calls, for writing by the end of Close
@@ -85,6 +86,7 @@ func (t *Token) Random(ctx context.Context, p []byte) error {
 func (t *Token) Close() error {
 	t.close.Do(func() {
 		t.pool.shut()
+		t.lane.close()
 		t.life.Lock() // calls that wait or repair have returned
 		defer t.life.Unlock()
 		modules.detach(t.module, t.endLogin)

@@ -12,7 +12,7 @@
  *   fail F N RV      the next N calls of function F (its number in the function list)
  *                    return RV; an active operation ends
  *   small            C_Encrypt of any length: CKR_BUFFER_TOO_SMALL, once
- *   hold B           C_Encrypt of what begins with the byte B does not return before "release";
+ *   hold B           C_Sign of what begins with the byte B does not return before "release";
  *                    while one is held CK_TOKEN_INFO has the flag 0x40000000
  *   hide M           leave mechanism M out of C_GetMechanismList
  *   flags F          add flags F to CK_TOKEN_INFO
@@ -264,9 +264,6 @@ static ulong_t encrypt(ulong_t session, unsigned char *in, ulong_t len, unsigned
 	int small;
 
 	pthread_mutex_lock(&lock);
-	for (held++; len > 0 && told.hold == in[0] - 256;)
-		pthread_cond_wait(&released, &lock);
-	held--;
 	small = told.small;
 	told.small = 0;
 	pthread_mutex_unlock(&lock);
@@ -325,6 +322,11 @@ static ulong_t sign(ulong_t session, unsigned char *in, ulong_t len, unsigned ch
 	ulong_t (*next)(ulong_t, unsigned char *, ulong_t, unsigned char *, ulong_t *) = (void *)real->f[SIGN];
 	ulong_t rv = told_to_fail(SIGN);
 
+	pthread_mutex_lock(&lock);
+	for (held++; len > 0 && told.hold == in[0] - 256;)
+		pthread_cond_wait(&released, &lock);
+	held--;
+	pthread_mutex_unlock(&lock);
 	if (rv != 0) {
 		next(session, in, len, out, out_len); /* end the operation */
 		return rv;

@@ -1,0 +1,172 @@
+package pkcs11hsm_test
+
+import (
+	"crypto"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyholt/keyholt/hsm"
+	"github.com/keyholt/keyholt/hsm/hsmtest"
+	"github.com/keyholt/keyholt/hsm/pkcs11hsm"
+	softhsmtest "github.com/keyholt/keyholt/softhsm-test"
+)
+
+// oneLane is a token with a lane of one thread.
+func oneLane(c *pkcs11hsm.Config) { c.Lanes = 1 }
+
+// signTwice makes one signature, and three in a batch, of digests that begin with a byte.
+func (r *rig) signTwice(public crypto.PublicKey, first byte) error {
+	digest := make([]byte, 32)
+	digest[0] = first
+	signature, err := r.token.Sign(r.Context(), r.p256, hsm.ECDSA, digest)
+	if err != nil {
+		return err
+	}
+	if !hsmtest.Verify(public, hsm.ECDSA, digest, signature) {
+		return errors.New("a signature does not verify")
+	}
+	items := make([]hsm.SignItem, 3)
+	for i := range items {
+		items[i].Input = make([]byte, 32)
+		items[i].Input[0], items[i].Input[1] = first, byte(i)
+	}
+	if err := r.token.SignBatch(r.Context(), r.p256, hsm.ECDSA, items); err != nil {
+		return err
+	}
+	for i, item := range items {
+		if item.Err != nil || !hsmtest.Verify(public, hsm.ECDSA, item.Input, item.Signature) {
+			return fmt.Errorf("item %d: %w", i, item.Err)
+		}
+	}
+	return nil
+}
+
+// Signatures that many callers ask for at once are each their caller's own.
+func TestSigningInLane(t *testing.T) {
+	r := newRig(t, oneLane)
+	public := r.public(r.p256)
+	before := r.token.Calls().Sign
+	r.token.UseLane(hsm.ECDSAP256)
+	var group sync.WaitGroup
+	for caller := range 8 {
+		group.Go(func() {
+			for range 3 {
+				if err := r.signTwice(public, byte(caller)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if made := r.token.Calls().Sign - before; made != 8*3*4 {
+		t.Errorf("%d signatures", made)
+	}
+	if n := r.token.LaneThreads(); n != 1 {
+		t.Errorf("%d threads", n)
+	}
+}
+
+// A signature that hangs in the module keeps no other from it.
+func TestHungSignatureInLane(t *testing.T) {
+	proxy := buildProxy(t)
+	t.Setenv("KEYHOLT_PROXY", "reset")
+	r := newRigOn(t, softhsmtest.NewVia(t, proxy), oneLane)
+	public := r.public(r.p256)
+	r.tell("hold 0xaa")
+	held := make(chan error, 1)
+	r.token.UseLane(hsm.ECDSAP256)
+	go func() { held <- r.signTwice(public, 0xaa) }()
+	r.waitHeld()
+	var group sync.WaitGroup
+	for caller := range 4 {
+		group.Go(func() {
+			for range 5 {
+				if err := r.signTwice(public, byte(caller)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	select {
+	case err := <-held:
+		t.Errorf("the signature that was held ended: %v", err)
+	default:
+	}
+	r.tell("release")
+	if err := <-held; err != nil {
+		t.Error(err)
+	}
+	r.token.UseLane(hsm.ECDSAP256)
+	if err := r.signTwice(public, 0xaa); err != nil {
+		t.Error(err)
+	}
+}
+
+// waitHeld waits until the proxy holds a call, of which the token's flags tell.
+func (r *rig) waitHeld() {
+	const heldFlag = 0x40000000
+	r.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		info, err := r.token.Raw().GetTokenInfo(r.token.Slot())
+		if err != nil {
+			r.Fatal(err)
+		}
+		if info.Flags&heldFlag != 0 {
+			return
+		}
+		<-tick.C
+	}
+}
+
+// What is lost is repaired in the lane, too.
+func TestLossInLane(t *testing.T) {
+	proxy := buildProxy(t)
+	t.Setenv("KEYHOLT_PROXY", "reset")
+	r := newRigOn(t, softhsmtest.NewVia(t, proxy), oneLane)
+	public := r.public(r.p256)
+	for name, code := range transient {
+		for _, function := range []string{fnSignInit, fnSign} {
+			r.token.UseLane(hsm.ECDSAP256)
+			r.tell("fail " + function + " 1 " + code)
+			if err := r.signTwice(public, 1); err != nil {
+				t.Errorf("%s of function %s: %v", name, function, err)
+			}
+		}
+	}
+	if n := r.token.LaneThreads(); n != 1 {
+		t.Errorf("%d threads", n)
+	}
+}
+
+// A token that is closed under load answers everybody, and waits for what it has begun.
+func TestCloseWithLane(t *testing.T) {
+	r := newRig(t, oneLane)
+	public := r.public(r.p256)
+	r.token.UseLane(hsm.ECDSAP256)
+	var group sync.WaitGroup
+	for caller := range 8 {
+		group.Go(func() {
+			for {
+				err := r.signTwice(public, byte(caller))
+				if errors.Is(err, hsm.ErrClosed) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	<-time.After(5 * time.Millisecond)
+	if err := r.token.Close(); err != nil {
+		t.Error(err)
+	}
+	group.Wait()
+}
