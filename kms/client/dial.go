@@ -29,6 +29,10 @@ const (
 	// must allow it.
 	keepaliveTime    = 30 * time.Second
 	keepaliveTimeout = 10 * time.Second
+
+	// How much of answers may be under way, in bytes; see the server's.
+	streamWindow     = 1 << 20
+	connectionWindow = 4 << 20
 )
 
 // Client is a connection to the service.
@@ -103,6 +107,8 @@ func Dial(ctx context.Context, p Profile, opts ...Option) (*Client, error) {
 			grpc.MaxCallSendMsgSize(2*MaxMessageSize), // a request too long is refused by the service, with its reason
 			grpc.WaitForReady(false),
 		),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connectionWindow),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithChainUnaryInterceptor(withDeadline(o.timeout), withRequestID),
 	}, o.dial...)

@@ -33,6 +33,11 @@ const (
 	// streamWorkers are goroutines that serve one request after the other. A new one for
 	// each request has to grow its stack again. Requests beyond them get new ones.
 	streamWorkers = 256
+	// streamWindow and connectionWindow are how many bytes of requests may be under way. That
+	// they are fixed keeps gRPC from asking for the length of the path all the time: a ping,
+	// its answer and the wake-ups for both in each round trip, in both directions.
+	streamWindow     = 1 << 20
+	connectionWindow = 4 << 20
 )
 
 // Server serves one API on any number of listeners.
@@ -96,6 +101,8 @@ func transport(lifetime context.Context, cfg *Config) *grpc.Server {
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxConcurrentStreams(cfg.MaxConcurrentStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge:      cfg.MaxConnectionAge,
