@@ -95,7 +95,7 @@ var (
 	upDesc = prometheus.NewDesc("keyholt_token_up",
 		"1 if the token answered when it was last asked, else 0.", nil, nil)
 	sessionsDesc      = prometheus.NewDesc("keyholt_token_sessions", "Sessions in the pool.", nil, nil)
-	sessionsInUseDesc = prometheus.NewDesc("keyholt_token_sessions_in_use", "Sessions in use.", nil, nil)
+	sessionsInUseDesc = prometheus.NewDesc("keyholt_token_sessions_in_use", "Sessions in use, those of lanes included, which are beside the pool.", nil, nil)
 )
 
 // tokenCollector collects what is only known when it is asked.
