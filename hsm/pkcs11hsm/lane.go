@@ -239,7 +239,9 @@ func (l *lane) look() {
 		l.watchOn()
 		return
 	}
-	l.stalled = true
+	// Where no call is under way it is the thread that the host did not let run: there would
+	// be no end to tell that the lane is well again.
+	l.stalled = l.underWay > 0
 	l.made = wake(l.made)
 	for !l.waiting.empty() {
 		l.waiting.pop().done <- struct{}{} // not made

@@ -234,6 +234,21 @@ func TestLaneClose(t *testing.T) {
 	})
 }
 
+// A lane whose thread the host did not let run for long sends away who waited, and serves
+// those who come later: no call hangs in it whose end could tell.
+func TestLaneOfThreadThatWasLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := metLane(1)
+		l.begun = 1 // which does not run yet
+		if made, _ := l.do(func() error { return nil }); made {
+			t.Error("made without a thread")
+		}
+		l.running.Go(l.thread)
+		defer l.close()
+		mustMake(t, l, func() error { return nil })
+	})
+}
+
 // Many callers, lanes that stall now and then, and an end in the middle: every call is made
 // once or its caller is told that it was not, and all get their own outcome.
 func TestLaneUnderFire(t *testing.T) {
