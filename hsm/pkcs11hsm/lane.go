@@ -153,6 +153,7 @@ func (l *lane) await() bool {
 	defer l.mu.Unlock()
 	for l.waiting.empty() || l.underWay >= l.threads {
 		if l.closed && l.waiting.empty() {
+			l.work.Broadcast() // to others that were told while calls waited, and have none to begin
 			return false
 		}
 		l.work.Wait()
@@ -245,6 +246,9 @@ func (l *lane) look() {
 	l.made = wake(l.made)
 	for !l.waiting.empty() {
 		l.waiting.pop().done <- struct{}{} // not made
+	}
+	if l.closed {
+		l.work.Broadcast() // nothing is left to wait for
 	}
 }
 
