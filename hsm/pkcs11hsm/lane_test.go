@@ -237,16 +237,26 @@ func TestLaneClose(t *testing.T) {
 // A lane whose thread the host did not let run for long sends away who waited, and serves
 // those who come later: no call hangs in it whose end could tell.
 func TestLaneOfThreadThatWasLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := metLane(1)
-		l.begun = 1 // which does not run yet
-		if made, _ := l.do(func() error { return nil }); made {
-			t.Error("made without a thread")
-		}
-		l.running.Go(l.thread)
-		defer l.close()
-		mustMake(t, l, func() error { return nil })
-	})
+	for _, threads := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			l := metLane(threads)
+			release := make(chan struct{})
+			var group sync.WaitGroup
+			for range threads - 1 { // hang all the while
+				group.Go(func() { mustMake(t, l, func() error { <-release; return nil }) })
+				synctest.Wait()
+			}
+			l.begun = threads // of which one does not run yet
+			if made, _ := l.do(func() error { return nil }); made {
+				t.Error("made without a thread")
+			}
+			l.running.Go(l.thread)
+			mustMake(t, l, func() error { return nil })
+			close(release)
+			group.Wait()
+			l.close()
+		})
+	}
 }
 
 // A lane is closed while one waits behind a call that hangs: who waits is sent away, and the
