@@ -36,3 +36,6 @@ func (t *Token) LaneThreads() int {
 	defer t.lane.mu.Unlock()
 	return t.lane.begun
 }
+
+// Seats are how many sessions the pool may hold, without and for lanes.
+func (t *Token) Seats() (sessions, lanes int) { return cap(t.pool.slots), cap(t.pool.kept) }

@@ -71,8 +71,9 @@ func (l *lane) suits(n int, each time.Duration) bool {
 
 // do makes a call, on whatever goroutine, and returns its error. If it reports that the call
 // was not made, which is when the lane is stalled or closed, the caller makes it some other
-// way. A panic of the call is the caller's. No context ends the wait, which is short: that
-// for the calls before, or for the lane to be found stalled.
+// way. A panic of the call is the caller's. No context ends the wait, which is that for the
+// calls before, or for the lane to be found stalled: behind 512 callers on one thread 41 ms
+// where each call takes 80 us, and 205 ms where each takes longestLaneCall.
 func (l *lane) do(call func() error) (made bool, err error) {
 	l.mu.Lock()
 	if l.stalled || l.closed {
@@ -153,6 +154,7 @@ func (l *lane) await() bool {
 	defer l.mu.Unlock()
 	for l.waiting.empty() || l.underWay >= l.threads {
 		if l.closed && l.waiting.empty() {
+			l.work.Broadcast() // to others that were told while calls waited, and have none to begin
 			return false
 		}
 		l.work.Wait()
@@ -239,10 +241,15 @@ func (l *lane) look() {
 		l.watchOn()
 		return
 	}
-	l.stalled = true
+	// Where fewer calls are under way than may be, it is a thread that the host did not let
+	// run: no end of a call may come to tell that the lane is well again.
+	l.stalled = l.underWay >= l.threads
 	l.made = wake(l.made)
 	for !l.waiting.empty() {
 		l.waiting.pop().done <- struct{}{} // not made
+	}
+	if l.closed {
+		l.work.Broadcast() // nothing is left to wait for
 	}
 }
 

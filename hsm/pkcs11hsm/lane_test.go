@@ -234,6 +234,83 @@ func TestLaneClose(t *testing.T) {
 	})
 }
 
+// A lane whose thread the host did not let run for long sends away who waited, and serves
+// those who come later: no call hangs in it whose end could tell.
+func TestLaneOfThreadThatWasLate(t *testing.T) {
+	for _, threads := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			l := metLane(threads)
+			release := make(chan struct{})
+			var group sync.WaitGroup
+			for range threads - 1 { // hang all the while
+				group.Go(func() { mustMake(t, l, func() error { <-release; return nil }) })
+				synctest.Wait()
+			}
+			l.begun = threads // of which one does not run yet
+			if made, _ := l.do(func() error { return nil }); made {
+				t.Error("made without a thread")
+			}
+			l.running.Go(l.thread)
+			mustMake(t, l, func() error { return nil })
+			close(release)
+			group.Wait()
+			l.close()
+		})
+	}
+}
+
+// A lane is closed while one waits behind a call that hangs: who waits is sent away, and the
+// thread ends.
+func TestLaneCloseStalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(1)
+		var group sync.WaitGroup
+		release := make(chan struct{})
+		group.Go(func() { mustMake(t, l, func() error { <-release; return nil }) })
+		synctest.Wait()
+		waited := make(chan struct{})
+		group.Go(func() {
+			defer close(waited)
+			if made, _ := l.do(func() error { return nil }); made {
+				t.Error("made behind a call that hangs")
+			}
+		})
+		synctest.Wait()
+		group.Go(l.close)
+		<-waited
+		close(release)
+		group.Wait()
+	})
+}
+
+// Threads that cannot begin what waits when the lane is closed, since as many calls as may be
+// are under way, end nevertheless when another has made it.
+func TestLaneCloseWhileFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(2)
+		var group sync.WaitGroup
+		for range 2 { // of their callers
+			group.Go(func() { mustMake(t, l, func() error { pause(time.Millisecond); return nil }) })
+			synctest.Wait()
+		}
+		for range 2 { // begin a thread each
+			group.Go(func() { mustMake(t, l, func() error { pause(time.Millisecond); return nil }) })
+			synctest.Wait()
+		}
+		group.Wait()
+		l.met = 0
+		var direct sync.WaitGroup
+		for i := range 2 { // the second ends when nobody waits any more
+			direct.Go(func() { mustMake(t, l, func() error { pause(time.Duration(i+1) * time.Millisecond); return nil }) })
+			synctest.Wait()
+		}
+		direct.Go(func() { mustMake(t, l, func() error { return nil }) })
+		synctest.Wait()
+		l.close()
+		direct.Wait()
+	})
+}
+
 // Many callers, lanes that stall now and then, and an end in the middle: every call is made
 // once or its caller is told that it was not, and all get their own outcome.
 func TestLaneUnderFire(t *testing.T) {

@@ -170,3 +170,27 @@ func TestCloseWithLane(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// Where a token turns out to allow few sessions, lanes get those that nothing else needs: the
+// anchor, two of the pool, one of crypto11, and two more for the probe or another of crypto11.
+func TestLanesLeaveSessions(t *testing.T) {
+	proxy := buildProxy(t)
+	soft := softhsmtest.NewVia(t, proxy)
+	for most, want := range map[int]int{6: 1, 7: 2, 8: 2} {
+		t.Run(fmt.Sprint(most), func(t *testing.T) {
+			t.Setenv("KEYHOLT_PROXY", fmt.Sprintf("reset\nsessions %d", most))
+			cfg := soft.Config()
+			cfg.Sessions, cfg.Lanes = 2, 2
+			token := soft.OpenWith(t, cfg)
+			if sessions, lanes := token.Seats(); sessions != 2 || lanes != want {
+				t.Errorf("%d sessions, %d of lanes", sessions, lanes)
+			}
+			if _, err := token.GenerateKey(t.Context(), hsm.UID{byte(most)}, "few", hsm.ECDSAP256); err != nil {
+				t.Error(err)
+			}
+			if err := token.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -124,7 +124,7 @@ func (t *Token) fitSessions(n int) {
 	t.cfg.Lanes = max(0, min(t.cfg.Lanes, n-t.cfg.Sessions))
 }
 
-// start logs in, fills the pool and probes. The login comes first and alone: a wrong
+// start logs in, fills the pool, probes, and opens what lanes need. The login comes first and alone: a wrong
 // PIN is tried once.
 func (t *Token) start(ctx context.Context) error {
 	switch flags := t.module.token.Flags; {
@@ -146,21 +146,46 @@ func (t *Token) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if opened, err := t.pool.fill(ctx); err != nil {
+	if opened, err := t.pool.fill(ctx, t.cfg.Sessions); err != nil {
 		if opened == 0 || !isCode(err, pkcs11.CKR_SESSION_COUNT) {
 			return err
 		}
-		configured := t.pool.size()
-		t.fitSessions(opened)
-		t.log.WarnContext(ctx, "the token allows fewer sessions than configured",
-			"sessions", t.cfg.Sessions, "lanes", t.cfg.Lanes, "configured", configured)
-		t.pool.shrink(t.cfg.Sessions, t.cfg.Lanes)
-		t.lane = newLane(t.cfg.Lanes)
+		t.fewerSessions(ctx, opened, 0)
 	}
 	if err := t.probe(ctx); err != nil {
 		return err
 	}
 	// The one enumeration at start.
-	_, err = t.Keys(ctx)
-	return err
+	if _, err = t.Keys(ctx); err != nil {
+		return err
+	}
+	return t.fillLanes(ctx)
+}
+
+// fillLanes opens the sessions of lanes, after all that has greater need of them: no more than
+// leave one for the generation of keys.
+func (t *Token) fillLanes(ctx context.Context) error {
+	if t.cfg.Lanes == 0 {
+		return nil
+	}
+	opened, err := t.pool.fill(ctx, t.cfg.Lanes+1)
+	switch {
+	case err == nil:
+		t.pool.shrink(t.cfg.Sessions, t.cfg.Lanes)
+	case isCode(err, pkcs11.CKR_SESSION_COUNT):
+		t.fewerSessions(ctx, t.cfg.Sessions, max(0, opened-1))
+	default:
+		return err
+	}
+	return nil
+}
+
+// fewerSessions makes do with so many sessions. Nobody may use any yet.
+func (t *Token) fewerSessions(ctx context.Context, sessions, lanes int) {
+	configured := t.pool.size()
+	t.cfg.Sessions, t.cfg.Lanes = sessions, lanes
+	t.log.WarnContext(ctx, "the token allows fewer sessions than configured",
+		"sessions", sessions, "lanes", lanes, "configured", configured)
+	t.pool.shrink(sessions, lanes)
+	t.lane = newLane(lanes)
 }

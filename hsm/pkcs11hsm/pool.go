@@ -56,24 +56,30 @@ func newPool[S any](size, kept int, open func(context.Context) (S, error), close
 // size is the most things that the pool holds.
 func (p *pool[S]) size() int { return cap(p.slots) + cap(p.kept) }
 
-// fill opens things one after another until the pool is full. It returns how many it
-// holds and the error that stopped it.
-func (p *pool[S]) fill(ctx context.Context) (int, error) {
-	for n := range p.size() {
+// fill opens n things, one after another. It returns how many it has opened and the error
+// that stopped it.
+func (p *pool[S]) fill(ctx context.Context, n int) (int, error) {
+	for opened := range n {
 		s, err := p.open(ctx)
 		if err != nil {
-			return n, err
+			return opened, err
 		}
 		p.mu.Lock()
 		p.idle = append(p.idle, s)
 		p.mu.Unlock()
 	}
-	return p.size(), nil
+	return n, nil
 }
 
-// shrink lowers the number of things for good. It must come before the first acquire.
+// shrink lowers the number of things for good, and closes those that are too many. No lease
+// may be out.
 func (p *pool[S]) shrink(size, kept int) {
 	p.slots, p.kept = make(seats, size), make(seats, kept)
+	for len(p.idle) > p.size() {
+		last := len(p.idle) - 1
+		p.close(p.idle[last])
+		p.idle = p.idle[:last]
+	}
 }
 
 // acquire waits for a thing, of the pool's slots or of those kept. Its errors are ctx's,

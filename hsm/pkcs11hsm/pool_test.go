@@ -30,7 +30,7 @@ func newBench(t *testing.T, size int) (*bench, *pool[int]) {
 	t.Helper()
 	b := &bench{}
 	p := newPool(size, 0, b.open, b.close)
-	if n, err := p.fill(t.Context()); n != size || err != nil {
+	if n, err := p.fill(t.Context(), p.size()); n != size || err != nil {
 		t.Fatalf("filled %d: %v", n, err)
 	}
 	return b, p
@@ -69,7 +69,7 @@ func TestPoolFillStopsAtTheFirstError(t *testing.T) {
 		}
 		return tries, nil
 	}, func(int) {})
-	if n, err := p.fill(t.Context()); n != 2 || !errors.Is(err, failure) || tries != 3 {
+	if n, err := p.fill(t.Context(), p.size()); n != 2 || !errors.Is(err, failure) || tries != 3 {
 		t.Fatalf("filled %d in %d tries: %v", n, tries, err)
 	}
 	p.shrink(2, 0)
@@ -126,7 +126,7 @@ func TestPoolKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{}
 		p := newPool(1, 1, b.open, b.close)
-		if n, err := p.fill(t.Context()); n != 2 || err != nil {
+		if n, err := p.fill(t.Context(), p.size()); n != 2 || err != nil {
 			t.Fatalf("filled %d: %v", n, err)
 		}
 		shared := mustAcquire(t, p)

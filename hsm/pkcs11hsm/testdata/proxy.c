@@ -15,6 +15,8 @@
  *   hold B           C_Sign of what begins with the byte B does not return before "release";
  *                    while one is held CK_TOKEN_INFO has the flag 0x40000000
  *   hide M           leave mechanism M out of C_GetMechanismList
+ *   sessions N       C_OpenSession while N are open: CKR_SESSION_COUNT, of which the token's
+ *                    information says nothing
  *   flags F          add flags F to CK_TOKEN_INFO
  *   weaken A V       C_GenerateKey, C_GenerateKeyPair (private key) and C_UnwrapKey: give the
  *                    Boolean attribute A the value V, whatever the template says
@@ -53,11 +55,12 @@ typedef struct {
 
 enum {
 	INITIALIZE = 0, FINALIZE = 1, GET_INFO = 2, GET_FUNCTION_LIST = 3, GET_TOKEN_INFO = 6, GET_MECHANISM_LIST = 7,
-	OPEN_SESSION = 12, GET_SESSION_INFO = 15, LOGIN = 18, CREATE_OBJECT = 20, DESTROY_OBJECT = 22, SET_ATTRIBUTE = 25, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
+	OPEN_SESSION = 12, CLOSE_SESSION = 13, CLOSE_ALL_SESSIONS = 14, GET_SESSION_INFO = 15, LOGIN = 18, CREATE_OBJECT = 20, DESTROY_OBJECT = 22, SET_ATTRIBUTE = 25, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34,
 	SIGN_INIT = 42, SIGN = 43, GENERATE_KEY = 58, GENERATE_KEY_PAIR = 59, UNWRAP_KEY = 61, SEED_RANDOM = 63, GENERATE_RANDOM = 64, FUNCTIONS = 68
 };
 #define DATA_LEN_RANGE 0x21UL
 #define MECHANISM_PARAM_INVALID 0x71UL
+#define SESSION_COUNT 0xb1UL
 #define TOKEN_NOT_PRESENT 0xe0UL
 #define BUFFER_TOO_SMALL 0x150UL
 #define AES_GCM 0x1087UL
@@ -67,7 +70,7 @@ static list_t *real, proxy;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
 	char nonce;
-	ulong_t limit, hidden, flags;
+	ulong_t limit, hidden, flags, sessions;
 	int gone, small, weaken;
 	ulong_t weak_attribute;
 	unsigned char weak_value;
@@ -76,6 +79,7 @@ static struct {
 } told;
 static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
 static int held;
+static ulong_t sessions; /* that are open */
 /* The nonce of the GCM operation of this thread: Init and operation follow at once. */
 static __thread unsigned char own_nonce[16];
 static __thread int append_nonce;
@@ -97,6 +101,8 @@ static void obey(const char *text, size_t len)
 			told.nonce = word[0];
 		else if (sscanf(next, "limit %lu", &a) == 1)
 			told.limit = a;
+		else if (sscanf(next, "sessions %lu", &a) == 1)
+			told.sessions = a;
 		else if (sscanf(next, "flags %li", (long *)&a) == 1)
 			told.flags = a;
 		else if (sscanf(next, "hide %li", (long *)&a) == 1)
@@ -154,6 +160,9 @@ static ulong_t initialize(void *args)
 static ulong_t finalize(void *reserved)
 {
 	obey("reset", 5);
+	pthread_mutex_lock(&lock);
+	sessions = 0;
+	pthread_mutex_unlock(&lock);
 	return ((ulong_t(*)(void *))real->f[FINALIZE])(reserved);
 }
 
@@ -204,9 +213,34 @@ static ulong_t open_session(ulong_t slot, ulong_t flags, void *app, void *notify
 {
 	ulong_t rv = told_to_fail(OPEN_SESSION);
 
-	return rv ? rv
-		  : ((ulong_t(*)(ulong_t, ulong_t, void *, void *, ulong_t *))real->f[OPEN_SESSION])(slot, flags, app, notify,
-												  session);
+	pthread_mutex_lock(&lock);
+	if (rv == 0 && told.sessions != 0 && sessions >= told.sessions)
+		rv = SESSION_COUNT;
+	if (rv == 0) {
+		rv = ((ulong_t(*)(ulong_t, ulong_t, void *, void *, ulong_t *))real->f[OPEN_SESSION])(slot, flags, app, notify,
+												      session);
+		sessions += rv == 0;
+	}
+	pthread_mutex_unlock(&lock);
+	return rv;
+}
+
+static ulong_t close_session(ulong_t session)
+{
+	ulong_t rv = ((ulong_t(*)(ulong_t))real->f[CLOSE_SESSION])(session);
+
+	pthread_mutex_lock(&lock);
+	sessions -= rv == 0 && sessions > 0;
+	pthread_mutex_unlock(&lock);
+	return rv;
+}
+
+static ulong_t close_all_sessions(ulong_t slot)
+{
+	pthread_mutex_lock(&lock);
+	sessions = 0;
+	pthread_mutex_unlock(&lock);
+	return ((ulong_t(*)(ulong_t))real->f[CLOSE_ALL_SESSIONS])(slot);
 }
 
 static ulong_t get_session_info(ulong_t session, void *info)
@@ -399,6 +433,8 @@ ulong_t C_GetFunctionList(list_t **list)
 	proxy.f[GET_TOKEN_INFO] = (any_fn)get_token_info;
 	proxy.f[GET_MECHANISM_LIST] = (any_fn)get_mechanism_list;
 	proxy.f[OPEN_SESSION] = (any_fn)open_session;
+	proxy.f[CLOSE_SESSION] = (any_fn)close_session;
+	proxy.f[CLOSE_ALL_SESSIONS] = (any_fn)close_all_sessions;
 	proxy.f[GET_SESSION_INFO] = (any_fn)get_session_info;
 	proxy.f[LOGIN] = (any_fn)login;
 	proxy.f[DESTROY_OBJECT] = (any_fn)destroy_object;
