@@ -32,6 +32,8 @@ const (
 	// laneStall is how long no call has ended, while others wait, in a lane that is not
 	// waited for any more. It is found after that time, or twice that at most.
 	laneStall = 5 * time.Millisecond
+	// laneWait is after how long a call that still waits is sent away, found as late as that.
+	laneWait = 50 * time.Millisecond
 )
 
 // lane makes calls one after another, in the order in which they came: on its threads, or,
@@ -71,9 +73,8 @@ func (l *lane) suits(n int, each time.Duration) bool {
 
 // do makes a call, on whatever goroutine, and returns its error. If it reports that the call
 // was not made, which is when the lane is stalled or closed, the caller makes it some other
-// way. A panic of the call is the caller's. No context ends the wait, which is that for the
-// calls before, or for the lane to be found stalled: behind 512 callers on one thread 41 ms
-// where each call takes 80 us, and 205 ms where each takes longestLaneCall.
+// way; so it is when the call has waited for long. A panic of the call is the caller's. No
+// context ends the wait, which is laneWait and laneStall at most.
 func (l *lane) do(call func() error) (made bool, err error) {
 	l.mu.Lock()
 	if l.stalled || l.closed {
@@ -92,6 +93,7 @@ func (l *lane) do(call func() error) (made bool, err error) {
 		return true, call()
 	}
 	c := l.newCall(call)
+	c.came = time.Now()
 	l.enqueue(c)
 	l.mu.Unlock()
 	<-c.done
@@ -229,7 +231,8 @@ func (l *lane) watchOn() {
 	}
 }
 
-// look finds out whether the lane is stalled, and then sends away who waits.
+// look finds out whether the lane is stalled, and sends away who waits in one that is, or has
+// waited for long.
 func (l *lane) look() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -237,18 +240,20 @@ func (l *lane) look() {
 	if l.waiting.empty() && len(l.made) == 0 {
 		return
 	}
-	if l.ended != l.watched {
-		l.watchOn()
-		return
+	noneEnded := l.ended == l.watched
+	if noneEnded {
+		// Where fewer calls are under way than may be, it is a thread that the host did not let
+		// run: no end of a call may come to tell that the lane is well again.
+		l.stalled = l.underWay >= l.threads
+		l.made = wake(l.made)
 	}
-	// Where fewer calls are under way than may be, it is a thread that the host did not let
-	// run: no end of a call may come to tell that the lane is well again.
-	l.stalled = l.underWay >= l.threads
-	l.made = wake(l.made)
-	for !l.waiting.empty() {
+	for !l.waiting.empty() && (noneEnded || time.Since(l.waiting.first.came) >= laneWait) {
 		l.waiting.pop().done <- struct{}{} // not made
 	}
-	if l.closed {
+	if !noneEnded {
+		l.watchOn()
+	}
+	if l.closed && l.waiting.empty() {
 		l.work.Broadcast() // nothing is left to wait for
 	}
 }
@@ -267,6 +272,7 @@ func (l *lane) close() {
 type laneCall struct {
 	call func() error
 	next *laneCall     // in the queue
+	came time.Time     // into the queue
 	done chan struct{} // has one element when end is set
 	end  laneEnd
 }

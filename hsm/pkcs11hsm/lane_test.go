@@ -178,6 +178,34 @@ func TestLaneStall(t *testing.T) {
 	}
 }
 
+// Nobody waits for long in a lane whose calls have become slow, but not slow enough to stall it.
+func TestLaneOfSlowCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(1)
+		defer l.close()
+		var group sync.WaitGroup
+		var made, sentAway atomic.Int32
+		begin := time.Now()
+		for range 512 {
+			group.Go(func() {
+				here, _ := l.do(func() error { pause(laneStall - time.Microsecond); return nil })
+				if here {
+					made.Add(1)
+				} else {
+					sentAway.Add(1)
+				}
+				if waited := time.Since(begin); waited > laneWait+4*laneStall {
+					t.Errorf("waited %v", waited)
+				}
+			})
+		}
+		group.Wait()
+		if made.Load() < 10 || sentAway.Load() < 400 {
+			t.Errorf("%d made, %d sent away", made.Load(), sentAway.Load())
+		}
+	})
+}
+
 // A lane whose calls end is not stalled, however many wait.
 func TestLaneUnderLoadIsNotStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
