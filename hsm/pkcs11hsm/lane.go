@@ -9,7 +9,7 @@ import (
 // A software token computes on the host's cores, of which the requests themselves need a
 // share. Many callers with a short call each are then best served by fewer threads than
 // there are cores, which make one call after another: threads in such a module are in each
-// other's way (SoftHSM2 takes a lock of the process some forty times a signature), and every
+// other's way (SoftHSM2 takes one lock of the process some eighty times a signature), and every
 // switch between them costs. A lane is such threads. Each belongs to its goroutine, makes
 // calls for some time before it wakes those who wait for them, and never looks for anything
 // else to do.
@@ -191,7 +191,7 @@ func (l *lane) next() *laneCall {
 
 // after accounts for a call that a thread has made, and takes the next. It returns those that
 // are made and whose callers are to be woken, if there is no next or no reason to hold them
-// back; others are then kept in spare.
+// back; what is made from then on is listed in spare.
 func (l *lane) after(c *laneCall, hold bool, spare []*laneCall) (next *laneCall, made []*laneCall) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -44,23 +44,28 @@ func (r *rig) signTwice(public crypto.PublicKey, first byte) error {
 	return nil
 }
 
+// signAtOnce signs twice in several goroutines, some times in each.
+func (r *rig) signAtOnce(public crypto.PublicKey, callers, times int) {
+	var group sync.WaitGroup
+	for caller := range callers {
+		group.Go(func() {
+			for range times {
+				if err := r.signTwice(public, byte(caller)); err != nil {
+					r.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
 // Signatures that many callers ask for at once are each their caller's own.
 func TestSigningInLane(t *testing.T) {
 	r := newRig(t, oneLane)
 	public := r.public(r.p256)
 	before := r.token.Calls().Sign
 	r.token.UseLane(hsm.ECDSAP256)
-	var group sync.WaitGroup
-	for caller := range 8 {
-		group.Go(func() {
-			for range 3 {
-				if err := r.signTwice(public, byte(caller)); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	group.Wait()
+	r.signAtOnce(public, 8, 3)
 	if made := r.token.Calls().Sign - before; made != 8*3*4 {
 		t.Errorf("%d signatures", made)
 	}
@@ -80,17 +85,7 @@ func TestHungSignatureInLane(t *testing.T) {
 	r.token.UseLane(hsm.ECDSAP256)
 	go func() { held <- r.signTwice(public, 0xaa) }()
 	r.waitHeld()
-	var group sync.WaitGroup
-	for caller := range 4 {
-		group.Go(func() {
-			for range 5 {
-				if err := r.signTwice(public, byte(caller)); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	group.Wait()
+	r.signAtOnce(public, 4, 5)
 	select {
 	case err := <-held:
 		t.Errorf("the signature that was held ended: %v", err)
@@ -171,26 +166,28 @@ func TestCloseWithLane(t *testing.T) {
 	group.Wait()
 }
 
-// Where a token turns out to allow few sessions, lanes get those that nothing else needs: the
-// anchor, two of the pool, one of crypto11, and two more for the probe or another of crypto11.
+// Where a token turns out to allow few sessions, the anchor, crypto11's and the probe's two
+// come before those of the pool, and these before those of lanes, which leave one to crypto11.
 func TestLanesLeaveSessions(t *testing.T) {
 	proxy := buildProxy(t)
 	soft := softhsmtest.NewVia(t, proxy)
-	for most, want := range map[int]int{6: 1, 7: 2, 8: 2} {
-		t.Run(fmt.Sprint(most), func(t *testing.T) {
-			t.Setenv("KEYHOLT_PROXY", fmt.Sprintf("reset\nsessions %d", most))
-			cfg := soft.Config()
-			cfg.Sessions, cfg.Lanes = 2, 2
-			token := soft.OpenWith(t, cfg)
-			if sessions, lanes := token.Seats(); sessions != 2 || lanes != want {
-				t.Errorf("%d sessions, %d of lanes", sessions, lanes)
-			}
-			if _, err := token.GenerateKey(t.Context(), hsm.UID{byte(most)}, "few", hsm.ECDSAP256); err != nil {
-				t.Error(err)
-			}
-			if err := token.Close(); err != nil {
-				t.Error(err)
-			}
-		})
+	for most, want := range map[int]struct{ sessions, lanes int }{5: {1, 0}, 6: {2, 1}, 7: {2, 2}, 8: {2, 2}} {
+		for _, lanes := range []int{0, 2} {
+			t.Run(fmt.Sprintf("%d allowed, %d lanes", most, lanes), func(t *testing.T) {
+				t.Setenv("KEYHOLT_PROXY", fmt.Sprintf("reset\nsessions %d", most))
+				cfg := soft.Config()
+				cfg.Sessions, cfg.Lanes = 2, lanes
+				token := soft.OpenWith(t, cfg)
+				if s, l := token.Seats(); s != want.sessions || l != min(want.lanes, lanes) {
+					t.Errorf("%d sessions, %d of lanes", s, l)
+				}
+				if _, err := token.GenerateKey(t.Context(), hsm.UID{byte(most), byte(lanes)}, "few", hsm.ECDSAP256); err != nil {
+					t.Error(err)
+				}
+				if err := token.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }

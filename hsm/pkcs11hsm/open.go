@@ -103,9 +103,14 @@ func open(ctx context.Context, cfg Config, failed error) (*Token, error) {
 	return t, nil
 }
 
-// otherSessions are those that a token needs beside the pool: the anchor, and two
-// of crypto11.
-const otherSessions = 3
+const (
+	// otherSessions are those that a token needs beside the pool while it is opened: the
+	// anchor, one that crypto11 keeps, and two of the probe.
+	otherSessions = 2 + probeSessions
+	probeSessions = 2
+	// generatorSessions are those that crypto11 needs later beside the one that it keeps.
+	generatorSessions = 1
+)
 
 // limitSessions lowers the configured numbers where the token allows fewer sessions: those of
 // lanes first.
@@ -124,8 +129,8 @@ func (t *Token) fitSessions(n int) {
 	t.cfg.Lanes = max(0, min(t.cfg.Lanes, n-t.cfg.Sessions))
 }
 
-// start logs in, fills the pool, probes, and opens what lanes need. The login comes first and alone: a wrong
-// PIN is tried once.
+// start logs in, fills the pool, probes, and opens what lanes need. The login comes first and
+// alone: a wrong PIN is tried once.
 func (t *Token) start(ctx context.Context) error {
 	switch flags := t.module.token.Flags; {
 	case flags&pkcs11.CKF_USER_PIN_LOCKED != 0:
@@ -146,11 +151,8 @@ func (t *Token) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if opened, err := t.pool.fill(ctx, t.cfg.Sessions); err != nil {
-		if opened == 0 || !isCode(err, pkcs11.CKR_SESSION_COUNT) {
-			return err
-		}
-		t.fewerSessions(ctx, opened, 0)
+	if err := t.fillPool(ctx); err != nil {
+		return err
 	}
 	if err := t.probe(ctx); err != nil {
 		return err
@@ -162,30 +164,46 @@ func (t *Token) start(ctx context.Context) error {
 	return t.fillLanes(ctx)
 }
 
+// fillPool opens the sessions of the pool, and no more than leave those that the probe needs.
+func (t *Token) fillPool(ctx context.Context) error {
+	sessions, err := t.openUpTo(ctx, t.cfg.Sessions, probeSessions)
+	if err == nil && sessions < t.cfg.Sessions {
+		t.fewerSessions(ctx, max(1, sessions), 0)
+	}
+	return err
+}
+
 // fillLanes opens the sessions of lanes, after all that has greater need of them: no more than
-// leave one for the generation of keys.
+// leave those for the generation of keys.
 func (t *Token) fillLanes(ctx context.Context) error {
 	if t.cfg.Lanes == 0 {
 		return nil
 	}
-	opened, err := t.pool.fill(ctx, t.cfg.Lanes+1)
-	switch {
-	case err == nil:
-		t.pool.shrink(t.cfg.Sessions, t.cfg.Lanes)
-	case isCode(err, pkcs11.CKR_SESSION_COUNT):
-		t.fewerSessions(ctx, t.cfg.Sessions, max(0, opened-1))
-	default:
-		return err
+	lanes, err := t.openUpTo(ctx, t.cfg.Lanes, generatorSessions)
+	if err == nil && lanes < t.cfg.Lanes {
+		t.fewerSessions(ctx, t.cfg.Sessions, lanes)
 	}
-	return nil
+	return err
+}
+
+// openUpTo opens n sessions for the pool, or as many as leave some of those that the token
+// allows. It fails if it can open none at all. Nobody may use any yet.
+func (t *Token) openUpTo(ctx context.Context, n, leave int) (int, error) {
+	before := t.pool.idleNow()
+	opened, err := t.pool.fill(ctx, n+leave)
+	if err != nil && (before+opened == 0 || !isCode(err, pkcs11.CKR_SESSION_COUNT)) {
+		return 0, err
+	}
+	n = max(0, opened-leave)
+	t.pool.trim(max(1, before+n))
+	return n, nil
 }
 
 // fewerSessions makes do with so many sessions. Nobody may use any yet.
 func (t *Token) fewerSessions(ctx context.Context, sessions, lanes int) {
-	configured := t.pool.size()
-	t.cfg.Sessions, t.cfg.Lanes = sessions, lanes
 	t.log.WarnContext(ctx, "the token allows fewer sessions than configured",
-		"sessions", sessions, "lanes", lanes, "configured", configured)
+		"sessions", sessions, "lanes", lanes, "configured", t.pool.size())
+	t.cfg.Sessions, t.cfg.Lanes = sessions, lanes
 	t.pool.shrink(sessions, lanes)
 	t.lane = newLane(lanes)
 }

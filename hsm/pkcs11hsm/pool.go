@@ -3,6 +3,7 @@ package pkcs11hsm
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -71,14 +72,30 @@ func (p *pool[S]) fill(ctx context.Context, n int) (int, error) {
 	return n, nil
 }
 
-// shrink lowers the number of things for good, and closes those that are too many. No lease
-// may be out.
+// shrink lowers the number of things for good. It must come before the first acquire.
 func (p *pool[S]) shrink(size, kept int) {
 	p.slots, p.kept = make(seats, size), make(seats, kept)
-	for len(p.idle) > p.size() {
-		last := len(p.idle) - 1
-		p.close(p.idle[last])
-		p.idle = p.idle[:last]
+}
+
+// idleNow is how many things are idle.
+func (p *pool[S]) idleNow() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle)
+}
+
+// trim closes idle things until there are no more than n.
+func (p *pool[S]) trim(n int) {
+	p.mu.Lock()
+	var tooMany []S
+	if len(p.idle) > n {
+		tooMany = slices.Clone(p.idle[n:])
+		clear(p.idle[n:])
+		p.idle = p.idle[:n]
+	}
+	p.mu.Unlock()
+	for _, s := range tooMany {
+		p.close(s)
 	}
 }
 
