@@ -4,6 +4,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -189,5 +191,23 @@ func TestLanesLeaveSessions(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Of a token that allows four sessions the error says how many are needed, instead of what
+// it cannot do; the log says once that it is tried again.
+func TestTooFewSessions(t *testing.T) {
+	soft := softhsmtest.NewVia(t, buildProxy(t))
+	t.Setenv("KEYHOLT_PROXY", "reset\nsessions 4")
+	var log strings.Builder
+	cfg := soft.Config()
+	cfg.RequireAllowedMechanisms = false
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	_, err := pkcs11hsm.Open(t.Context(), cfg)
+	if !errors.Is(err, hsm.ErrUnavailable) || !strings.Contains(err.Error(), "5 are needed") {
+		t.Errorf("with four: %v", err)
+	}
+	if n := strings.Count(log.String(), "tried again"); n != 1 {
+		t.Errorf("the log says it %d times:\n%s", n, &log)
 	}
 }

@@ -39,7 +39,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		return nil, err
 	}
 	begin := time.Now()
-	var failed error // of the last login
+	var failed, told error // of the last login; the last that the log has
 	for wait := firstLookAgain; ; wait = min(2*wait, longestLookAgain) {
 		t, err := open(ctx, cfg, failed)
 		if err == nil {
@@ -52,7 +52,10 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		if again || !mayPass(err) || time.Since(begin) >= lookAgain {
 			return nil, err
 		}
-		cfg.Logger.WarnContext(ctx, "the token could not be opened; it is tried again", "error", err)
+		if told == nil || told.Error() != err.Error() {
+			told = err
+			cfg.Logger.WarnContext(ctx, "the token could not be opened; it is tried again", "error", err)
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -98,6 +101,9 @@ func open(ctx context.Context, cfg Config, failed error) (*Token, error) {
 	t.lane = newLane(t.cfg.Lanes)
 	if err := t.start(ctx); err != nil {
 		_ = t.Close()
+		if isCode(err, pkcs11.CKR_SESSION_COUNT) {
+			err = fmt.Errorf("the token allows too few sessions, or others have them: %d are needed at least: %w", leastSessions, err)
+		}
 		return nil, err
 	}
 	return t, nil
@@ -108,6 +114,8 @@ const (
 	// anchor, one that crypto11 keeps, and two of the probe.
 	otherSessions = 2 + probeSessions
 	probeSessions = 2
+	// leastSessions are what a token needs that has one in the pool, and probes with it.
+	leastSessions = otherSessions + 1
 	// generatorSessions are those that crypto11 needs later beside the one that it keeps.
 	generatorSessions = 1
 )
@@ -202,7 +210,7 @@ func (t *Token) openUpTo(ctx context.Context, n, leave int) (int, error) {
 // fewerSessions makes do with so many sessions. Nobody may use any yet.
 func (t *Token) fewerSessions(ctx context.Context, sessions, lanes int) {
 	t.log.WarnContext(ctx, "the token allows fewer sessions than configured",
-		"sessions", sessions, "lanes", lanes, "configured", t.pool.size())
+		"sessions", sessions, "configured", t.cfg.Sessions, "lanes", lanes, "configured_lanes", t.cfg.Lanes)
 	t.cfg.Sessions, t.cfg.Lanes = sessions, lanes
 	t.pool.shrink(sessions, lanes)
 	t.lane = newLane(lanes)

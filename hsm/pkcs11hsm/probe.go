@@ -142,7 +142,14 @@ func (p *prober) mechanismLists() error {
 			return err
 		}
 		kept := slices.Equal(ulongs(set[pkcs11.CKA_ALLOWED_MECHANISMS]), []uint{pkcs11.CKM_AES_ECB})
-		p.info.AllowedMechs = kept && p.refuses(pkcs11.CKM_AES_CBC) && p.refuses(pkcs11.CKM_AES_CBC_PAD)
+		for _, other := range []uint{pkcs11.CKM_AES_CBC, pkcs11.CKM_AES_CBC_PAD} {
+			if kept && p.has(other) {
+				if kept, err = p.refuses(other); err != nil {
+					return err
+				}
+			}
+		}
+		p.info.AllowedMechs = kept
 		p.t.dialect.allowedMechanisms = p.info.AllowedMechs
 	}
 	if !p.info.AllowedMechs {
@@ -155,19 +162,16 @@ func (p *prober) mechanismLists() error {
 // refuses reports whether the key refuses a mechanism that its list does not name.
 // The try has a session of its own, because one that succeeds leaves an operation
 // active.
-func (p *prober) refuses(mechanism uint) bool {
-	if !p.has(mechanism) {
-		return true
-	}
+func (p *prober) refuses(mechanism uint) (bool, error) {
 	session, err := p.ctx().OpenSession(p.t.module.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
-		return false
+		return false, wrap("C_OpenSession", err)
 	}
 	defer func() { _ = p.ctx().CloseSession(session) }()
 	params := []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, make([]byte, aes.BlockSize))}
 	err = p.ctx().EncryptInit(session, params, pkcs11.ObjectHandle(p.blocks))
 	c, ok := classOf(wrap("C_EncryptInit", err))
-	return ok && c == classForbidden
+	return ok && c == classForbidden, nil
 }
 
 // usageSwitch finds out whether turning CKA_ENCRYPT off stops the key and turning it
