@@ -78,7 +78,7 @@ hsm:
   max_block_bytes: 4096
   require_allowed_mechanisms: false
   coalesce: false
-store: {driver: sqlite, dsn: /store/keys.db}
+store: {driver: postgres, dsn: host=/run/postgresql dbname=keys}
 replica: {name: kms-1, lease: 2s}
 destruction: {window: 48h, min_window: 1h}
 audit: {file: /audit/log, sync: 100ms}
@@ -100,7 +100,7 @@ shutdown: {drain_timeout: 1m30s}
 			Module: "/module.so", InitArgs: "configdir='sql:/nss'", TokenLabel: "keyholt", TokenSerial: "0123",
 			PINFile: "/pin", Sessions: 6, MaxBlockBytes: 4096,
 		},
-		Store:       storeConfig{Driver: "sqlite", DSN: "/store/keys.db"},
+		Store:       storeConfig{Driver: "postgres", DSN: "host=/run/postgresql dbname=keys"},
 		Replica:     replicaConfig{Name: "kms-1", Lease: 2 * time.Second},
 		Destruction: windowConfig{Window: 48 * time.Hour, MinWindow: time.Hour},
 		Audit:       auditConfig{File: "/audit/log", Sync: "100ms"},
@@ -211,7 +211,8 @@ func TestConfigProblems(t *testing.T) {
 		{"no duration", minimal + "shutdown:\n  drain_timeout: 30\n", []string{
 			":9: shutdown.drain_timeout: \"30\" is no duration; want one such as 30s or 1m30s",
 		}},
-		{"alias", minimal + "store:\n  driver: &d sqlite\n  dsn: *d\n", []string{":10: store.dsn: want a single value"}},
+		{"alias", minimal + "store:\n  driver: &d sqlite\n  dsn: *d\n", []string{":10: store.dsn: is an alias; write out what it stands for"}},
+		{"section by alias", minimal + "store: &s {driver: sqlite}\nreplica: *s\n", []string{":9: replica: is an alias; write out what it stands for"}},
 		{"no mapping", "- a\n", []string{":1: want keys with values"}},
 		{"two documents", minimal + "---\ndata_dir: b\n", []string{": more than one YAML document"}},
 		{"no YAML", "data_dir: a\n  b: c\n", []string{": line 2: mapping values are not allowed in this context"}},
@@ -243,6 +244,9 @@ func TestConfigProblems(t *testing.T) {
 			":8: log.format: \"xml\" is neither json nor text",
 		}},
 		{"lease", minimal + "replica: {lease: 100ms}\n", []string{":8: replica.lease: want 500ms to 1m0s"}},
+		{"lease without others", minimal + "replica: {lease: 2s}\n", []string{
+			":8: replica.lease: would be ignored: a store of sqlite has one server",
+		}},
 		{"window", minimal + "destruction: {window: 1h}\n", []string{
 			":8: destruction.window: is less than destruction.min_window, 24h0m0s",
 		}},

@@ -48,8 +48,11 @@ func (c *config) check(f *yamlFile) {
 		f.problem("hsm.max_block_bytes", "want a multiple of %d from %d up", hsm.BlockSize, 2*hsm.BlockSize)
 	}
 	c.Store.check(f)
-	if l := c.Replica.Lease; l < kms.MinLease || l > kms.MaxLease {
+	switch l := c.Replica.Lease; {
+	case l < kms.MinLease || l > kms.MaxLease:
 		f.problem("replica.lease", "want %s to %s", kms.MinLease, kms.MaxLease)
+	case c.Store.Driver == driverSQLite && f.lines["replica.lease"] != 0:
+		f.problem("replica.lease", "would be ignored: a store of sqlite has one server")
 	}
 	if c.Destruction.MinWindow <= 0 {
 		f.problem("destruction.min_window", "want more than 0s")

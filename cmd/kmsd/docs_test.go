@@ -47,9 +47,9 @@ func TestExampleConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// store.dsn and store.dsn_file do not go together.
+	// store.dsn and store.dsn_file do not go together, nor do sqlite and replica.lease.
 	uncommented := regexp.MustCompile(`(?m)^( *)#(\S)`).ReplaceAllString(example, "$1$2")
-	all, f, err := loadConfig(writeConfig(t, regexp.MustCompile(`(?m)^ *dsn_file:.*$`).ReplaceAllString(uncommented, "")))
+	all, f, err := loadConfig(writeConfig(t, regexp.MustCompile(`(?m)^ *(dsn_file|lease):.*$`).ReplaceAllString(uncommented, "")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,6 +60,9 @@ func TestExampleConfiguration(t *testing.T) {
 	}
 	if postgres.Store.DSNFile != "/etc/keyholt/dsn" {
 		t.Errorf("the DSN file of the example is %q", postgres.Store.DSNFile)
+	}
+	if postgres.Replica.Lease != plain.Replica.Lease {
+		t.Errorf("the lease of the example is %v", postgres.Replica.Lease)
 	}
 	for _, key := range everyKey(reflect.TypeFor[config](), "") {
 		if f.lines[key] == 0 && file.lines[key] == 0 {

@@ -82,7 +82,7 @@ var exitTable = [...]exitCode{
 		errs:    []error{errStorage, kms.ErrStoreUnavailable, kms.ErrAuditUnavailable}},
 	{Code: 2, Meaning: "wrong usage of the command line", errs: []error{errUsage}},
 	{Code: exitOther, Restart: true, Meaning: "any other failure; the log says which"},
-	{Code: 0, Name: "EX_OK", Meaning: "success; so also after SIGTERM or SIGINT"},
+	{Code: 0, Name: "EX_OK", Meaning: "success; so also of serve and dev after SIGTERM or SIGINT"},
 }
 
 // exitCodeOf returns the exit code of the program's outcome.

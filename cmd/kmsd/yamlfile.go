@@ -94,6 +94,10 @@ func (f *yamlFile) add(line int, key, format string, args ...any) {
 
 // section decodes a mapping into a struct.
 func (f *yamlFile) section(node *yaml.Node, path string, into reflect.Value) {
+	if node.Kind == yaml.AliasNode {
+		f.add(node.Line, strings.TrimSuffix(path, "."), "%v", errAlias)
+		return
+	}
 	if node.Kind != yaml.MappingNode {
 		if node.Tag != "!!null" { // a section whose keys are all commented out
 			f.add(node.Line, strings.TrimSuffix(path, "."), "want keys with values")
@@ -121,8 +125,14 @@ func (f *yamlFile) section(node *yaml.Node, path string, into reflect.Value) {
 	}
 }
 
+// errAlias: the file has an alias, which would hide what a key is set to.
+var errAlias = errors.New("is an alias; write out what it stands for")
+
 // decodeValue decodes a value that is no section.
 func decodeValue(node *yaml.Node, into reflect.Value) error {
+	if node.Kind == yaml.AliasNode {
+		return errAlias
+	}
 	if into.Kind() == reflect.Slice {
 		return decodeList(node, into)
 	}
