@@ -25,7 +25,7 @@ type tokenFigure struct {
 	Operation      string        `json:"operation"`
 	Bytes          int           `json:"bytes"`
 	Items          int           `json:"items"`
-	Threads        int           `json:"threads"`
+	Callers        int           `json:"callers"`
 	CallsPerSecond float64       `json:"calls_per_second"`
 	ItemsPerSecond float64       `json:"items_per_second"`
 	P50            time.Duration `json:"p50_ns"`
@@ -40,7 +40,6 @@ func (r *Report) WritePage(path string) error {
 		"verdict": func(c ClaimResult) string { return c.verdict() },
 		"spread":  func(c ClaimResult) string { return c.spread() },
 		"sides":   func(c ClaimResult) string { return c.sides() },
-		"percent": func(share float64) string { return fmt.Sprintf("%.0f%%", share*100) },
 		"nanos":   func(d time.Duration) string { return microseconds(float64(d.Nanoseconds()) / 1e3) },
 	}).Parse(pageText)
 	if err != nil {
@@ -70,7 +69,7 @@ func (r *Report) WritePage(path string) error {
 	if err != nil {
 		return err
 	}
-	err = page.Execute(file, map[string]any{"Report": r, "Charts": images, "Token": token.Figures, "Busy": r.disturbance()})
+	err = page.Execute(file, map[string]any{"Report": r, "Charts": images, "Token": token.Figures, "Busy": r.busy()})
 	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}

@@ -27,8 +27,8 @@ func (r *Report) PrintScenarios(w io.Writer) error {
 	if _, err := fmt.Fprintln(w, t.Render()); err != nil {
 		return err
 	}
-	if busy := r.disturbance(); busy > quietShare {
-		if _, err := fmt.Fprintf(w, "The machine was busy: half of the runs lost more than %.0f%% of it to other processes.\n", busy*100); err != nil {
+	if busy := r.busy(); busy != "" {
+		if _, err := fmt.Fprintln(w, busy); err != nil {
 			return err
 		}
 	}
@@ -38,15 +38,21 @@ func (r *Report) PrintScenarios(w io.Writer) error {
 // quietShare is what the kernel's own work may take without a word.
 const quietShare = 0.1
 
-// disturbance is the median share of the machine that others took.
-func (r *Report) disturbance() float64 {
-	var shares []float64
+// busy says how many runs others disturbed; nothing if none.
+func (r *Report) busy() string {
+	runs, disturbed := 0, 0
 	for i := range r.Scenarios {
 		for k := range r.Scenarios[i].Rounds {
-			shares = append(shares, r.Scenarios[i].Rounds[k].OthersCPU)
+			runs++
+			if r.Scenarios[i].Rounds[k].OthersCPU > quietShare {
+				disturbed++
+			}
 		}
 	}
-	return median(shares)
+	if disturbed == 0 {
+		return ""
+	}
+	return fmt.Sprintf("The machine was busy: %d of %d runs lost more than %.0f%% of it to other processes.", disturbed, runs, quietShare*100)
 }
 
 func (r *Report) printFailures(w io.Writer) error {
