@@ -65,6 +65,9 @@ func TestMetricsOfRequests(t *testing.T) {
 		`grpc_server_handled_total{grpc_code="InvalidArgument",grpc_method="Decrypt",grpc_service="keyholt.kms.v1.CryptoService",grpc_type="unary"}`: 1,
 		`grpc_server_handling_seconds{grpc_method="GenerateDataKeys",grpc_service="keyholt.kms.v1.CryptoService",grpc_type="unary"}`:                 2,
 	})
+	if m.has(t, `keyholt_token_calls_total{operation="sign_batch"}`) {
+		t.Error("the calls of batches are counted apart, and the token counts them among those of single items")
+	}
 	if blocks := m.value(t, `keyholt_token_bytes_total{operation="encrypt_blocks"}`); blocks < 32*(5+5+2) {
 		t.Errorf("%v bytes in blocks", blocks)
 	}

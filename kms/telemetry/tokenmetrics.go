@@ -125,6 +125,9 @@ func (t *tokenCollector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	calls := t.counts(source)
 	for op, name := range operationNames {
+		if source.calls != nil && (operation(op) == opSignBatch || operation(op) == opMACBatch) {
+			continue // those of batches are among those of single items
+		}
 		metrics <- prometheus.MustNewConstMetric(callsDesc, prometheus.CounterValue, float64(calls[op]), name)
 	}
 	gauge(callsPerRequestDesc, t.window.ratio(calls[opEncryptBlocks]+calls[opSeal]+calls[opOpen], t.requests()))
@@ -148,8 +151,7 @@ func (t *tokenCollector) counts(source *tokenSource) (counts [operations]uint64)
 	if source.calls != nil {
 		exact := source.calls()
 		counts[opEncryptBlocks] = exact.EncryptBlocks
-		counts[opSign], counts[opSignBatch] = exact.Sign, 0 // those of batches are in it
-		counts[opMAC], counts[opMACBatch] = exact.MAC, 0
+		counts[opSign], counts[opMAC] = exact.Sign, exact.MAC
 		counts[opDecryptOAEP] = exact.DecryptOAEP
 		counts[opSeal] = exact.Seal
 		counts[opOpen] = exact.Open
