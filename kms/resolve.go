@@ -243,6 +243,9 @@ func (v *versionEntry) stateError() *Error {
 // noEnabledPrimary tells that a key cannot make new ciphertext, and why.
 func noEnabledPrimary(version *versionEntry, why error) *Error {
 	message := version.Name.Key().String() + " has no enabled primary version: " + why.Error()
+	if version.State == StateEnabled {
+		message = "the primary version of " + version.Name.Key().String() + " protects nothing new: " + why.Error()
+	}
 	return (&Error{Sentinel: ErrNoEnabledPrimary, Message: message, Cause: why}).
 		with("key_version", version.Name.String()).with("state", version.State.String())
 }

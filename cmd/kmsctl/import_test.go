@@ -142,6 +142,9 @@ func TestKeyImport(t *testing.T) {
 	if out = w.ok(words("key get orders -o json")...); !strings.Contains(out, `"primary_version": "namespaces/default/keys/orders/versions/2"`) {
 		t.Errorf("the key:\n%s", out)
 	}
+	// A STRICT version that was used elsewhere is enabled, and makes nothing new: to enable it is no advice.
+	w.okWith(string(secret), words("key import cards --job laptop --create --profile STRICT")...)
+	w.failsWith("text", exitFailure, words("encrypt cards --out "+w.file("cards.khf")), "protects nothing new", `What to do: Make a new primary version with "kmsctl rotate KEY".`)
 	w.fails(exitFailure, words("key set-primary orders/3"), "KEY_VERSION_NOT_FOUND")
 	w.fails(exitUsage, words("key set-primary orders"), "orders")
 }

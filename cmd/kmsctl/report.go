@@ -170,6 +170,9 @@ var adviceTable = []struct {
 const doctorHint = `examine the service with "kmsctl doctor"; it recovers by itself when the cause is gone.`
 
 func (a *app) advice(err error) string {
+	if e, ok := errors.AsType[*kms.Error](err); ok && errors.Is(err, kms.ErrNoEnabledPrimary) && e.Metadata["state"] == kms.StateEnabled.String() {
+		return `make a new primary version with "kmsctl rotate KEY".` // to enable it would change nothing
+	}
 	if errors.Is(err, kms.ErrKeyNotFound) && len(a.args) > 0 {
 		if name, number, found := strings.Cut(a.args[0], "/"); found && number != "" && strings.Trim(number, "0123456789") == "" {
 			return fmt.Sprintf("name the key as %s: %s is the key %s of namespace %s here. A version goes by --version, where the command has it.",

@@ -35,7 +35,7 @@ signature, for "kmsctl verify --version" after a rotation.`,
 	}
 	f.addFiles(cmd)
 	addVersionNumber(cmd, &number)
-	cmd.Flags().BoolVar(&raw, "raw", false, "of ECDSA: r || s instead of ASN.1")
+	cmd.Flags().BoolVar(&raw, "raw", false, "of ECDSA: r || s instead of ASN.1; other signatures have one form only")
 	cmd.RunE = a.connected(func(ctx context.Context, conn *connection, args []string) error {
 		if err := a.refuseOutput(); err != nil {
 			return err
