@@ -61,7 +61,7 @@ func hsmBenchCommand() *cobra.Command {
 				c.HSM.Sessions = sessions
 			}
 			return benchToken(cmd.Context(), cmd.OutOrStdout(), c, flags.json, hsmbench.Config{
-				Duration: duration, Threads: callers, Operations: only,
+				Duration: duration, Callers: callers, Operations: only,
 			})
 		},
 	}
@@ -96,12 +96,12 @@ func benchToken(ctx context.Context, w io.Writer, c *config, asJSON bool, measur
 	err := withToken(ctx, c, func(token *pkcs11hsm.Token, log *slog.Logger) error {
 		logToken(ctx, log, token)
 		sessions := token.Info().Sessions
-		if len(measure.Threads) == 0 {
-			measure.Threads = hsmbench.DefaultThreads(sessions)
+		if len(measure.Callers) == 0 {
+			measure.Callers = hsmbench.DefaultCallers(sessions)
 		}
-		for i, callers := range measure.Threads {
+		for i, callers := range measure.Callers {
 			if callers == 0 {
-				measure.Threads[i] = sessions
+				measure.Callers[i] = sessions
 			}
 		}
 		if asJSON {
@@ -166,7 +166,7 @@ func (t *figureTable) row(f hsmbench.Figure) {
 	if f.Bytes > 0 {
 		size = strconv.Itoa(f.Bytes)
 	}
-	t.print("%-15s%8s%8d%9d%13.0f%13.0f%11.1f%11.1f\n", f.Operation, size, f.Items, f.Threads,
+	t.print("%-15s%8s%8d%9d%13.0f%13.0f%11.1f%11.1f\n", f.Operation, size, f.Items, f.Callers,
 		f.CallsPerSecond, f.ItemsPerSecond, microseconds(f.P50), microseconds(f.P99))
 }
 

@@ -62,10 +62,10 @@ func (c *caller) run(ctx context.Context, warmUp, duration time.Duration, f call
 	}
 }
 
-// closedLoop lets threads callers call for the duration, a tenth of which goes before as
+// closedLoop lets n callers call for the duration, a tenth of which goes before as
 // warm-up. prepare makes the call of one of them.
-func closedLoop(ctx context.Context, threads int, duration time.Duration, prepare func() (call, error)) ([]*caller, error) {
-	callers, calls := make([]*caller, threads), make([]call, threads)
+func closedLoop(ctx context.Context, n int, duration time.Duration, prepare func() (call, error)) ([]*caller, error) {
+	callers, calls := make([]*caller, n), make([]call, n)
 	for i := range callers {
 		var err error
 		if calls[i], err = prepare(); err != nil {
@@ -82,7 +82,7 @@ func closedLoop(ctx context.Context, threads int, duration time.Duration, prepar
 
 // figure adds up what callers measured.
 func figure(operation string, bytes, items int, callers []*caller) Figure {
-	f := Figure{Operation: operation, Bytes: bytes, Items: items, Threads: len(callers)}
+	f := Figure{Operation: operation, Bytes: bytes, Items: items, Callers: len(callers)}
 	all := newCaller().latencies
 	for _, c := range callers {
 		calls := c.latencies.TotalCount()

@@ -55,7 +55,7 @@ type Figure struct {
 	// Items of one call: derivations of a key, 32 bytes each, for encrypt_blocks;
 	// messages for GCM; else 1.
 	Items          int           `json:"items"`
-	Threads        int           `json:"threads"` // callers at the same time
+	Callers        int           `json:"callers"` // callers at the same time
 	Calls          int64         `json:"calls"`   // measured ones; a warm-up is not
 	Elapsed        time.Duration `json:"elapsed_ns"`
 	CallsPerSecond float64       `json:"calls_per_second"` // of all callers together

@@ -21,21 +21,21 @@ var gcmBatches = [...]int{1, 64}
 type Config struct {
 	// Duration of each figure; a tenth of it is spent before, as warm-up. More than 0.
 	Duration time.Duration
-	// Threads are the numbers of callers at the same time, each 1 or more. More than the
+	// Callers are the numbers of callers at the same time, each 1 or more. More than the
 	// token has sessions wait for one another.
-	Threads []int
+	Callers []int
 	// Operations are those that are measured; all that the token has if it is empty.
 	Operations []string
 	// Measured, if not nil, is called with each figure once it is known.
 	Measured func(Figure)
 }
 
-// DefaultThreads are the numbers of callers that tell most about a token: one, two, and
+// DefaultCallers are the numbers of callers that tell most about a token: one, two, and
 // one for each of its sessions.
-func DefaultThreads(sessions int) []int {
-	threads := []int{1, min(2, sessions), sessions}
-	slices.Sort(threads)
-	return slices.Compact(threads)
+func DefaultCallers(sessions int) []int {
+	list := []int{1, min(2, sessions), sessions}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // Run measures a token. It takes about 40 times the duration with three numbers of
@@ -45,7 +45,7 @@ func DefaultThreads(sessions int) []int {
 // Errors: those of [hsm.Token], among them hsm.ErrUnsupported for an operation that the token
 // has not, and ctx's. There is then no report.
 func Run(ctx context.Context, token hsm.Token, c Config) (*Report, error) {
-	if c.Duration <= 0 || len(c.Threads) == 0 || slices.Min(c.Threads) < 1 {
+	if c.Duration <= 0 || len(c.Callers) == 0 || slices.Min(c.Callers) < 1 {
 		return nil, fmt.Errorf("%w: want a duration and numbers of callers", hsm.ErrArgument)
 	}
 	for _, name := range c.Operations {
@@ -82,8 +82,8 @@ func measureAll(ctx context.Context, token hsm.Token, keys *scratch, c Config, a
 		return err
 	}
 	for _, op := range operations {
-		for _, threads := range c.Threads {
-			callers, err := closedLoop(ctx, threads, c.Duration, func() (call, error) { return op.prepare(ctx) })
+		for _, n := range c.Callers {
+			callers, err := closedLoop(ctx, n, c.Duration, func() (call, error) { return op.prepare(ctx) })
 			if err != nil {
 				return fmt.Errorf("%s: %w", op.name, err)
 			}

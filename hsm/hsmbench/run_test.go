@@ -20,18 +20,18 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // brief measures one call of each, or a few.
-var brief = hsmbench.Config{Duration: time.Microsecond, Threads: []int{1, 3}}
+var brief = hsmbench.Config{Duration: time.Microsecond, Callers: []int{1, 3}}
 
 // kind is what identifies a figure.
 type kind struct {
 	Operation             string
-	Bytes, Items, Threads int
+	Bytes, Items, Callers int
 }
 
 func kinds(figures []hsmbench.Figure) []kind {
 	all := make([]kind, len(figures))
 	for i, f := range figures {
-		all[i] = kind{f.Operation, f.Bytes, f.Items, f.Threads}
+		all[i] = kind{f.Operation, f.Bytes, f.Items, f.Callers}
 	}
 	return all
 }
@@ -166,7 +166,7 @@ func TestRun(t *testing.T) {
 // checkFigure checks what holds however fast the machine is.
 func checkFigure(t *testing.T, f hsmbench.Figure) {
 	t.Helper()
-	if f.Calls < int64(f.Threads) || f.Elapsed <= 0 || f.P50 <= 0 || f.P99 < f.P50 {
+	if f.Calls < int64(f.Callers) || f.Elapsed <= 0 || f.P50 <= 0 || f.P99 < f.P50 {
 		t.Errorf("%+v", f)
 	}
 	if least := float64(f.Calls) / f.Elapsed.Seconds(); f.CallsPerSecond < least*(1-1e-9) {
@@ -316,7 +316,7 @@ func TestArguments(t *testing.T) {
 	token := memory.Open()
 	defer token.Close()
 	for _, c := range []hsmbench.Config{
-		{Threads: []int{1}}, {Duration: -1, Threads: []int{1}}, {Duration: 1}, {Duration: 1, Threads: []int{1, 0}},
+		{Callers: []int{1}}, {Duration: -1, Callers: []int{1}}, {Duration: 1}, {Duration: 1, Callers: []int{1, 0}},
 	} {
 		if _, err := hsmbench.Run(t.Context(), token, c); !errors.Is(err, hsm.ErrArgument) {
 			t.Errorf("%+v: %v", c, err)
@@ -324,9 +324,9 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-func TestDefaultThreads(t *testing.T) {
+func TestDefaultCallers(t *testing.T) {
 	for sessions, want := range map[int][]int{1: {1}, 2: {1, 2}, 3: {1, 2, 3}, 12: {1, 2, 12}} {
-		if got := hsmbench.DefaultThreads(sessions); !slices.Equal(got, want) {
+		if got := hsmbench.DefaultCallers(sessions); !slices.Equal(got, want) {
 			t.Errorf("%d sessions: %v", sessions, got)
 		}
 	}

@@ -80,3 +80,17 @@ func BenchmarkSign(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOpen opens a token and closes it: load, login, sessions, probe.
+func BenchmarkOpen(b *testing.B) {
+	soft := softhsmtest.New(b)
+	for b.Loop() {
+		token, err := pkcs11hsm.Open(b.Context(), soft.Config())
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := token.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
