@@ -218,9 +218,10 @@ func (c *keyCall) permitted(ctx context.Context, s *Service, snapshot *Snapshot,
 }
 
 // explain prefers the reason that the metadata gives by now to what the token said, as
-// Service.explain does.
+// Service.explain does, and, for a version that was named, its own to the lack of a primary,
+// which is what the first use of a version is refused for.
 func (c *keyCall) explain(s *Service, it *keyItem, err error) error {
-	if !errors.Is(err, ErrTokenRefused) {
+	if !errors.Is(err, ErrTokenRefused) && !errors.Is(err, ErrNoEnabledPrimary) {
 		return err
 	}
 	now := s.snapshot.Load()

@@ -1,6 +1,8 @@
 package kms_test
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/keyholt/keyholt/hsm/hsmtest"
@@ -72,6 +74,49 @@ func TestSwitchingAndSpreadingSideBySide(t *testing.T) {
 			}
 			if watching.usable(uid) {
 				t.Fatal("the object of a revoked version is usable")
+			}
+		})
+	}
+}
+
+// A replica that hears of a change only when it is to note the first use of a version says
+// why that version was refused, if it was named, and else that its key has no primary.
+func TestFirstUseOfVersionThatWasDisabled(t *testing.T) {
+	t.Parallel()
+	for _, named := range []bool{true, false} {
+		t.Run(fmt.Sprintf("named %v", named), func(t *testing.T) {
+			t.Parallel()
+			first := newSharedWorld(t, nil)
+			name := first.createKey("releases", kms.AlgorithmECP256SHA256)
+			first.stop()
+			lasting := func(c *kms.Config, _ *hookedStore) { c.Replica.Lease = kms.MaxLease }
+			changing, _ := first.newHookedReplica(lasting)
+			other, _ := first.newHookedReplica(func(c *kms.Config, store *hookedStore) {
+				lasting(c, store)
+				store.deaf = true
+			})
+			gate := changing.faults.Hold(hsmtest.MethodSetUsable)
+			t.Cleanup(gate.Release)
+			done := make(chan error, 1)
+			go func() {
+				_, err := changing.service.DisableKeyVersion(t.Context(), admin, name.Version(1), "")
+				done <- err
+			}()
+			if err := gate.Await(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			r := &kms.SignRequest{Key: name, Message: []byte("message")}
+			if named {
+				r.Key, r.Version = kms.KeyName{}, name.Version(1)
+			}
+			_, err := other.service.Sign(t.Context(), admin, r)
+			wantError(t, err, kms.ErrVersionDisabled, "Sign") // which is the cause, too, where there is no primary
+			if errors.Is(err, kms.ErrNoEnabledPrimary) == named {
+				t.Errorf("Sign: %v", err)
+			}
+			gate.Release()
+			if err := <-done; err != nil {
+				t.Fatalf("DisableKeyVersion: %v", err)
 			}
 		})
 	}

@@ -113,8 +113,8 @@ func (t *Token) withHandle(ctx context.Context, uid hsm.UID, f func(s *session, 
 func (t *Token) withHandleFrom(ctx context.Context, from seats, uid hsm.UID,
 	f func(s *session, k keyHandle) error) error {
 	return t.doWith(ctx, from, func(s *session) error {
-		k, ok := t.handles.get(uid) // nearly always: no finder is made for it
-		if !ok || k.ambiguous {
+		k, ok := t.handles.getOurs(uid) // nearly always: no finder is made for it
+		if !ok {
 			var err error
 			if k, err = t.handles.lookup(uid, search{t, s}); err != nil {
 				return err

@@ -12,6 +12,12 @@ const (
 	// lookupInterval is the least time between two searches of the token for the
 	// same UID, and between two enumerations.
 	lookupInterval = time.Second
+	// The waits between searches for a key that was known and seems to be gone or another
+	// one, each four times as long as the one before: 1, 4 and 16 ms. SoftHSM2 empties an
+	// object's file before it writes it anew, and who reads it then has an object without some
+	// or all of its attributes.
+	firstSearchWait = time.Millisecond
+	lastSearchWait  = 16 * time.Millisecond
 	// maxMisses is the most UIDs that are remembered as not found. When so many
 	// were searched for within an interval, no more are.
 	maxMisses = 256
@@ -41,19 +47,25 @@ type finder interface {
 // token: it is enumerated once, and after the handles were lost. A UID that is not
 // in the table is searched for once, which is how a key that another process made
 // is found; somebody who sends unknown UIDs cannot cause more than one search per
-// UID and interval, and no more than maxMisses in all.
+// UID and interval, and no more than maxMisses in all. What is no key of ours is searched
+// for again after the interval: it may have been read while it was written.
 type handleTable struct {
-	mu     sync.RWMutex
-	keys   map[hsm.UID]keyHandle
-	misses map[hsm.UID]time.Time
-	stale  bool // enumerate before the next search
+	mu      sync.RWMutex
+	keys    map[hsm.UID]keyHandle
+	strange map[hsm.UID]time.Time   // when those of keys that have no specification were found
+	lost    map[hsm.UID]hsm.KeySpec // of keys that were forgotten
+	misses  map[hsm.UID]time.Time
+	stale   bool // enumerate before the next search
 
 	searching  sync.Mutex // one search of the token at a time
 	enumerated time.Time  // guarded by searching
 }
 
 func newHandleTable() *handleTable {
-	return &handleTable{keys: make(map[hsm.UID]keyHandle), misses: make(map[hsm.UID]time.Time), stale: true}
+	return &handleTable{
+		keys: make(map[hsm.UID]keyHandle), strange: make(map[hsm.UID]time.Time),
+		lost: make(map[hsm.UID]hsm.KeySpec), misses: make(map[hsm.UID]time.Time), stale: true,
+	}
 }
 
 func (h *handleTable) get(uid hsm.UID) (keyHandle, bool) {
@@ -63,10 +75,25 @@ func (h *handleTable) get(uid hsm.UID) (keyHandle, bool) {
 	return k, ok
 }
 
+// getOurs is get for keys that have a specification.
+func (h *handleTable) getOurs(uid hsm.UID) (keyHandle, bool) {
+	k, ok := h.get(uid)
+	return k, ok && k.spec != 0
+}
+
+// getLately is get without what had no specification and was found some time ago.
+func (h *handleTable) getLately(uid hsm.UID) (keyHandle, bool) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	k, ok := h.keys[uid]
+	at, strange := h.strange[uid]
+	return k, ok && (!strange || time.Since(at) < lookupInterval)
+}
+
 // lookup returns the handle of a key: from the table or, if need be and the limits
 // allow, from the token. hsm.ErrKeyNotFound if there is none.
 func (h *handleTable) lookup(uid hsm.UID, f finder) (keyHandle, error) {
-	k, ok := h.get(uid)
+	k, ok := h.getLately(uid)
 	if !ok {
 		var err error
 		if k, err = h.search(uid, f); err != nil {
@@ -85,24 +112,47 @@ func (h *handleTable) search(uid hsm.UID, f finder) (keyHandle, error) {
 	if err := h.renew(f); err != nil {
 		return keyHandle{}, err
 	}
-	if k, ok := h.get(uid); ok {
+	if k, ok := h.getLately(uid); ok {
 		return k, nil
 	}
 	if err := h.admitSearch(uid); err != nil {
 		return keyHandle{}, err
 	}
-	k, ok, err := f.find(uid)
+	k, ok, err := h.find(uid, f)
 	if err != nil {
 		return keyHandle{}, err
 	}
 	if !ok {
-		h.mu.Lock()
-		h.misses[uid] = time.Now()
-		h.mu.Unlock()
+		h.missed(uid)
 		return keyHandle{}, fmt.Errorf("%w: %s", hsm.ErrKeyNotFound, uid)
 	}
 	h.put(uid, k)
 	return k, nil
+}
+
+// find searches for a key. One that was forgotten and is not found as it was is searched for
+// again. The caller holds searching.
+func (h *handleTable) find(uid hsm.UID, f finder) (k keyHandle, ok bool, err error) {
+	h.mu.RLock()
+	was := h.lost[uid]
+	h.mu.RUnlock()
+	for wait := firstSearchWait; ; wait *= 4 {
+		k, ok, err = f.find(uid)
+		if err != nil || was == 0 || ok && k.spec == was || wait > lastSearchWait {
+			return k, ok, err
+		}
+		time.Sleep(wait) //nolint:forbidigo // 21 ms in all, in a call into the module, which no context ends
+	}
+}
+
+// missed records that the token does not hold a key.
+func (h *handleTable) missed(uid hsm.UID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.misses[uid] = time.Now()
+	delete(h.keys, uid)
+	delete(h.strange, uid)
+	delete(h.lost, uid)
 }
 
 // renew enumerates the token if the handles were lost, and not again within the
@@ -134,6 +184,13 @@ func (h *handleTable) replace(keys map[hsm.UID]keyHandle) {
 	}
 	h.keys, h.stale = keys, false
 	clear(h.misses)
+	clear(h.strange)
+	clear(h.lost)
+	for uid, k := range keys {
+		if k.spec == 0 {
+			h.strange[uid] = time.Now()
+		}
+	}
 }
 
 // admitSearch decides whether the token is searched for a UID.
@@ -164,6 +221,11 @@ func (h *handleTable) put(uid hsm.UID, k keyHandle) {
 	defer h.mu.Unlock()
 	h.keys[uid] = k
 	delete(h.misses, uid)
+	delete(h.lost, uid)
+	delete(h.strange, uid)
+	if k.spec == 0 {
+		h.strange[uid] = time.Now()
+	}
 }
 
 // remove drops a key that was destroyed.
@@ -171,6 +233,8 @@ func (h *handleTable) remove(uid hsm.UID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.keys, uid)
+	delete(h.strange, uid)
+	delete(h.lost, uid)
 }
 
 // forget drops a key whose handle turned out to be stale.
@@ -179,6 +243,10 @@ func (h *handleTable) forget(uid hsm.UID, handle objectHandle) {
 	defer h.mu.Unlock()
 	if k, ok := h.keys[uid]; ok && k.handle == handle {
 		delete(h.keys, uid)
+		delete(h.strange, uid)
+		if k.spec != 0 {
+			h.lost[uid] = k.spec
+		}
 	}
 }
 
@@ -195,6 +263,8 @@ func (h *handleTable) reset() {
 	}
 	h.stale = true
 	clear(h.misses)
+	clear(h.strange)
+	clear(h.lost)
 }
 
 // tokenKeys are the keys in the table that are in the token, up to maxWitnesses.

@@ -180,3 +180,95 @@ func TestHandlesErrorIsNoAbsence(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// writtenFinder is a token whose one key is being written: each search finds the next of what
+// is found, or nothing where that is zero, and the last again and again.
+type writtenFinder struct {
+	fakeFinder
+	found []keyHandle
+}
+
+func (f *writtenFinder) find(hsm.UID) (keyHandle, bool, error) {
+	f.finds++
+	k := f.found[min(f.finds, len(f.found))-1]
+	return k, k.handle != 0, nil
+}
+
+// TestHandlesKeyBeingWritten: a key that was known is searched for again if it seems to be
+// gone, or to be another, when its handle has turned out to be stale.
+func TestHandlesKeyBeingWritten(t *testing.T) {
+	ours := keyHandle{handle: 6, public: 7, spec: hsm.ECDSAP256}
+	for name, c := range map[string]struct {
+		found []keyHandle
+		finds int
+	}{
+		"there":                    {[]keyHandle{ours}, 1},
+		"gone":                     {[]keyHandle{{}, ours}, 2},
+		"without attributes":       {[]keyHandle{{handle: 6}, {handle: 6}, ours}, 3},
+		"gone, without attributes": {[]keyHandle{{}, {}, {handle: 6, public: 7}, ours}, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &writtenFinder{found: c.found}
+				h := newHandleTable()
+				h.replace(map[hsm.UID]keyHandle{uidOf(1): {handle: 5, spec: hsm.ECDSAP256}})
+				h.forget(uidOf(1), 5)
+				for range 3 {
+					if k, err := h.lookup(uidOf(1), f); err != nil || k != ours {
+						t.Fatalf("%+v %v", k, err)
+					}
+				}
+				f.want(t, 0, c.finds)
+			})
+		})
+	}
+}
+
+// TestHandlesLost: a key that was known and is gone for good costs a few searches, and then
+// no more than one that never was.
+func TestHandlesLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &writtenFinder{found: []keyHandle{{}}}
+		h := newHandleTable()
+		h.replace(map[hsm.UID]keyHandle{uidOf(1): {handle: 5, spec: hsm.AES256GCM}})
+		h.forget(uidOf(1), 5)
+		for _, finds := range []int{4, 5, 6} {
+			for range 3 {
+				if _, err := h.lookup(uidOf(1), f); !errors.Is(err, hsm.ErrKeyNotFound) {
+					t.Fatal(err)
+				}
+			}
+			f.want(t, 0, finds)
+			<-time.After(lookupInterval)
+		}
+	})
+}
+
+// TestHandlesStrange: what seems to be no key of ours is searched for again after the interval,
+// and may be one then.
+func TestHandlesStrange(t *testing.T) {
+	for _, enumerated := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			strange, ours := keyHandle{handle: 6}, keyHandle{handle: 6, spec: hsm.HMACSHA256}
+			f := &writtenFinder{found: []keyHandle{strange, ours}}
+			h := newHandleTable()
+			h.replace(map[hsm.UID]keyHandle{})
+			if enumerated {
+				h.replace(map[hsm.UID]keyHandle{uidOf(1): strange})
+				f.found = []keyHandle{ours}
+			}
+			for range 3 {
+				if k, err := h.lookup(uidOf(1), f); err != nil || k != strange {
+					t.Fatalf("%+v %v", k, err)
+				}
+			}
+			for range 3 {
+				<-time.After(lookupInterval)
+				if k, err := h.lookup(uidOf(1), f); err != nil || k != ours {
+					t.Fatalf("%+v %v", k, err)
+				}
+			}
+			f.want(t, 0, len(f.found))
+		})
+	}
+}

@@ -128,7 +128,7 @@ func (t *Token) prepare(ctx context.Context, key hsm.UID, prepare func(hsm.KeySp
 	if t.pool.isShut() {
 		return operation{}, hsm.ErrClosed
 	}
-	if k, ok := t.handles.get(key); ok && !k.ambiguous {
+	if k, ok := t.handles.getOurs(key); ok {
 		return prepare(k.spec)
 	}
 	var op operation

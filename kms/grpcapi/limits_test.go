@@ -1,11 +1,14 @@
 package grpcapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -78,6 +81,49 @@ func TestLongestRequestIsServed(t *testing.T) {
 	if err != nil || len(response.GetResults()) != 1 {
 		t.Errorf("%v, %v", response, err)
 	}
+}
+
+// Messages that are larger than a stream's window get through one connection, many at once and
+// each to its own caller, though some callers give up and answers of others are not read.
+func TestLargeMessagesAtOnce(t *testing.T) {
+	r := serve(t, Config{API: &fakeAPI{
+		unwrap: func(_ context.Context, _ kms.Principal, r *kms.UnwrapDataKeysRequest) ([]kms.DataKeyResult, error) {
+			return []kms.DataKeyResult{{DataKey: bytes.Clone(r.Items[0].Wrapped)}}, nil
+		},
+		backup: func(_ context.Context, w io.Writer) (*kms.StoreReport, error) {
+			_, err := w.Write(make([]byte, 16<<20))
+			return &kms.StoreReport{}, err
+		},
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range 8 {
+		stream, err := r.system().BackupStore(ctx, &kmsv1.BackupStoreRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil { // and then no more
+			t.Fatal(err)
+		}
+	}
+	var group sync.WaitGroup
+	for caller := range 16 {
+		m := unwrapRequest(1, 0)
+		m.Items[0].WrappedDataKey = bytes.Repeat([]byte{byte(caller)}, wire.MaxMessageBytes-64)
+		group.Go(func() {
+			hasty, cancel := context.WithTimeout(ctx, time.Duration(caller)*time.Millisecond)
+			_, err := r.crypto().UnwrapDataKeys(hasty, m)
+			cancel()
+			if err != nil && status.Code(err) != codes.DeadlineExceeded {
+				t.Error(err)
+			}
+			response, err := r.crypto().UnwrapDataKeys(ctx, m)
+			if err != nil || !bytes.Equal(response.GetResults()[0].GetDataKey(), m.GetItems()[0].GetWrappedDataKey()) {
+				t.Errorf("caller %d: another answer, %v", caller, err)
+			}
+		})
+	}
+	group.Wait()
 }
 
 func TestOverload(t *testing.T) {
