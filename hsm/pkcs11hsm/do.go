@@ -113,19 +113,43 @@ func (t *Token) withHandle(ctx context.Context, uid hsm.UID, f func(s *session, 
 func (t *Token) withHandleFrom(ctx context.Context, from seats, uid hsm.UID,
 	f func(s *session, k keyHandle) error) error {
 	return t.doWith(ctx, from, func(s *session) error {
-		k, ok := t.handles.getOurs(uid) // nearly always: no finder is made for it
-		if !ok {
-			var err error
-			if k, err = t.handles.lookup(uid, search{t, s}); err != nil {
+		return t.onHandle(uid, s, func(k keyHandle) error {
+			gate := t.gates.of(uid)
+			gate.RLock()
+			defer gate.RUnlock()
+			return f(s, k)
+		})
+	})
+}
+
+// writeHandle runs f as withHandle does, while nobody else uses the key or searches.
+func (t *Token) writeHandle(ctx context.Context, uid hsm.UID, f func(s *session, k keyHandle) error) error {
+	return t.do(ctx, func(s *session) error {
+		return t.onHandle(uid, s, func(k keyHandle) error {
+			done, err := t.gates.write(ctx, uid)
+			if err != nil {
 				return err
 			}
-		}
-		err := f(s, k)
-		if c, ok := classOf(err); ok && c == classHandle {
-			t.handles.forget(uid, k.handle)
-		}
-		return err
+			defer done()
+			return f(s, k)
+		})
 	})
+}
+
+// onHandle runs f with the handle of a key, and forgets the handle if the token does not know it.
+func (t *Token) onHandle(uid hsm.UID, s *session, f func(k keyHandle) error) error {
+	k, ok := t.handles.getOurs(uid) // nearly always: no finder is made for it
+	if !ok {
+		var err error
+		if k, err = t.handles.lookup(uid, search{t, s}); err != nil {
+			return err
+		}
+	}
+	err := f(k)
+	if c, ok := classOf(err); ok && c == classHandle {
+		t.handles.forget(uid, k.handle)
+	}
+	return err
 }
 
 // withKey runs f as do does, with the handle of a key that may do what spec says.

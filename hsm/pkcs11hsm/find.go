@@ -117,6 +117,7 @@ func (q search) key(uid hsm.UID) (*group, error) {
 // visibleKeys searches once for objects of every class: a search costs the token as much
 // as it holds objects.
 func (q search) visibleKeys(uid *hsm.UID) ([]*group, error) {
+	defer q.t.gates.search()()
 	template := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true)}
 	if uid != nil {
 		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_ID, uid[:]))

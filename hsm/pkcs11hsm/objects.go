@@ -70,7 +70,7 @@ func (t *Token) SetUsable(ctx context.Context, uid hsm.UID, usable bool) error {
 	if !t.info.UsageSwitch {
 		return fmt.Errorf("%w: usage attributes cannot be switched", hsm.ErrUnsupported)
 	}
-	return t.withHandle(ctx, uid, func(s *session, k keyHandle) error {
+	return t.writeHandle(ctx, uid, func(s *session, k keyHandle) error {
 		if k.spec == 0 {
 			return fmt.Errorf("%w: %s was not made by this software", hsm.ErrUnsupported, uid)
 		}
@@ -106,7 +106,7 @@ func (t *Token) SetLabel(ctx context.Context, uid hsm.UID, label string) error {
 	if !t.info.LabelSwitch {
 		return fmt.Errorf("%w: labels cannot be changed", hsm.ErrUnsupported)
 	}
-	return t.withHandle(ctx, uid, func(s *session, k keyHandle) error {
+	return t.writeHandle(ctx, uid, func(s *session, k keyHandle) error {
 		if k.spec == 0 {
 			return fmt.Errorf("%w: %s was not made by this software", hsm.ErrUnsupported, uid)
 		}

@@ -22,6 +22,7 @@ type Token struct {
 	pool    *pool[*session]
 	lane    *lane
 	handles *handleTable
+	gates   objectGates
 	outage  outage
 
 	// generatorAge is the generation of the pool when crypto11's context was made.
