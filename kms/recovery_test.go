@@ -352,6 +352,20 @@ func TestStartRefusesAnotherToken(t *testing.T) {
 	wantError(t, err, kms.ErrTokenRefused, "start on another token")
 }
 
+// A token that switches usage, and cannot with one object, has failed.
+func TestObjectThatCannotBeSwitched(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, hsmtest.MemoryConfig{}, nil)
+	name := w.create("orders", kms.ProfileDerived)
+	w.faults.FailBefore(hsmtest.MethodSetUsable, hsm.ErrUnsupported)
+	change, err := w.service.DisableKeyVersion(t.Context(), admin, name.Version(1), "")
+	if err != nil || change.Switch != kms.SwitchFailed {
+		t.Fatalf("DisableKeyVersion: %+v, %v", change, err)
+	}
+	_, err = w.service.EnableKeyVersion(t.Context(), admin, name.Version(1), "")
+	wantError(t, err, kms.ErrUnsupported, "EnableKeyVersion")
+}
+
 // A module that cannot switch usage says so, and revocation holds by metadata alone.
 func TestTokenWithoutUsageSwitch(t *testing.T) {
 	t.Parallel()

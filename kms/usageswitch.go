@@ -9,13 +9,13 @@ import (
 )
 
 // switchObject turns the usage attributes of a version's object on or off. That the
-// module cannot is no error.
+// module cannot is no error; that it cannot with this object is one.
 func (s *Service) switchObject(ctx context.Context, v *versionEntry, on bool) (TokenSwitch, error) {
 	err := s.token.SetUsable(ctx, v.UID, on)
 	switch {
 	case err == nil:
 		return SwitchDone, nil
-	case errors.Is(err, hsm.ErrUnsupported):
+	case errors.Is(err, hsm.ErrUnsupported) && !s.token.Info().UsageSwitch:
 		return SwitchUnsupported, nil
 	default:
 		return SwitchFailed, tokenError(err, "switch the key object")
