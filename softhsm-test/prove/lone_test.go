@@ -41,8 +41,8 @@ var loneConfiguration = template.Must(template.New("kmsd.yaml").Parse(`data_dir:
 listen: {unix: {{printf "%q" .Socket}}}
 hsm: {module: {{printf "%q" .Module}}, token_label: {{printf "%q" .Label}}, pin_file: {{printf "%q" .PINFile}}}
 {{if .DSN}}store: {driver: postgres, dsn: {{printf "%q" .DSN}}}
-{{end}}replica: {lease: 1s}
-destruction: {window: 24h, min_window: 1ms}
+replica: {lease: 1s}
+{{end}}destruction: {window: 24h, min_window: 1ms}
 `))
 
 // newLone makes the server's surroundings; it does not start it.
