@@ -82,7 +82,9 @@ func (o Options) withDefaults() (Options, error) {
 			g.Rounds *= g.Parts
 			g.Window /= time.Duration(g.Parts)
 		}
-		g.warmUp = o.WarmUp / time.Duration(max(g.Parts, 1))
+		longer := time.Duration(max(g.Longer, 1))
+		g.Window *= longer
+		g.warmUp = longer * o.WarmUp / time.Duration(max(g.Parts, 1))
 		groups = append(groups, g)
 	}
 	o.Groups = groups

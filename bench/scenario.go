@@ -157,6 +157,9 @@ type Group struct {
 	// Parts cuts each round in so many, each with a part of the time; 0: it is not cut. What
 	// the machine does for a while then hits fewer of the pairs that a ratio is the median of.
 	Parts int
+	// Longer makes each run so many times as long as others, with its warm-up, for what takes
+	// a while to settle; 0: as long.
+	Longer int
 
 	warmUp time.Duration // of one run
 }

@@ -143,13 +143,14 @@ func TestLatencyOfAllScenarios(t *testing.T) {
 	}
 }
 
-// Rounds that are cut take as long as those that are not.
+// Rounds that are cut take as long as those that are not, and longer ones longer.
 func TestRoundsInParts(t *testing.T) {
 	o, err := Options{
 		Groups: []Group{
 			{Name: "whole", Scenarios: []Scenario{unary}},
 			{Name: "halves", Scenarios: []Scenario{unary}, Parts: 2},
 			{Name: "own", Scenarios: []Scenario{unary}, Rounds: 3, Window: time.Second, Parts: 4},
+			{Name: "longer", Scenarios: []Scenario{unary}, Longer: 2},
 		},
 		KMSD: "kmsd", Echo: []string{"echo"}, Rounds: 5, Window: 800 * time.Millisecond, WarmUp: 200 * time.Millisecond,
 	}.withDefaults()
@@ -160,6 +161,7 @@ func TestRoundsInParts(t *testing.T) {
 		{Rounds: 5, Window: 800 * time.Millisecond, warmUp: 200 * time.Millisecond},
 		{Rounds: 10, Window: 400 * time.Millisecond, warmUp: 100 * time.Millisecond},
 		{Rounds: 12, Window: 250 * time.Millisecond, warmUp: 50 * time.Millisecond},
+		{Rounds: 5, Window: 1600 * time.Millisecond, warmUp: 400 * time.Millisecond},
 	} {
 		if g := o.Groups[i]; g.Rounds != want.Rounds || g.Window != want.Window || g.warmUp != want.warmUp {
 			t.Errorf("%s: %d rounds of %v after %v, want %d of %v after %v", g.Name, g.Rounds, g.Window, g.warmUp, want.Rounds, want.Window, want.warmUp)
