@@ -167,7 +167,7 @@ func TestRoundsInParts(t *testing.T) {
 			t.Errorf("%s: %d rounds of %v after %v, want %d of %v after %v", g.Name, g.Rounds, g.Window, g.warmUp, want.Rounds, want.Window, want.warmUp)
 		}
 	}
-	if o.runs() != 5+10+12 {
+	if o.runs() != 5+10+12+5 {
 		t.Errorf("%d runs", o.runs())
 	}
 }
