@@ -80,7 +80,7 @@ func Quick() []Group {
 		{Name: "batches", Scenarios: []Scenario{derivedBatch, echoBatch, strictBatch, contextBatch, contextEcho}},
 		{Name: "unary", Scenarios: []Scenario{clientUnary, unaryEcho, unary, unaryManyKeys, unaryCrowd}, Parts: 2},
 		{Name: "slow HSM", Scenarios: []Scenario{unarySlow, unaryOneCall}},
-		{Name: "signatures", Scenarios: []Scenario{signP256Client, signP256Lean, signP256Batch, signP256, tokenP256, tokenRSA, signRSA, signRSALean, signRSAClient}, Longer: 2},
+		{Name: "signatures", Scenarios: []Scenario{signP256Client, signP256Lean, signP256Batch, signP256, tokenP256, tokenRSA, signRSA, signRSALean, signRSAClient}, Longer: 3},
 	}
 }
 
