@@ -115,8 +115,13 @@ func (t *Token) withHandleFrom(ctx context.Context, from seats, uid hsm.UID,
 	return t.doWith(ctx, from, func(s *session) error {
 		return t.onHandle(uid, s, func(k keyHandle) error {
 			gate := t.gates.of(uid)
-			gate.RLock()
-			defer gate.RUnlock()
+			held, err := gate.use(ctx)
+			if err != nil {
+				return err
+			}
+			if held {
+				defer gate.RUnlock()
+			}
 			return f(s, k)
 		})
 	})
@@ -126,7 +131,7 @@ func (t *Token) withHandleFrom(ctx context.Context, from seats, uid hsm.UID,
 func (t *Token) writeHandle(ctx context.Context, uid hsm.UID, f func(s *session, k keyHandle) error) error {
 	return t.do(ctx, func(s *session) error {
 		return t.onHandle(uid, s, func(k keyHandle) error {
-			done, err := t.gates.write(ctx, uid)
+			done, err := t.gates.of(uid).write(ctx)
 			if err != nil {
 				return err
 			}

@@ -11,11 +11,11 @@ import (
 const (
 	// gateStripes is how many gates the keys share, by the first byte of their UIDs.
 	gateStripes = 64
-	// writePatience is how long a write waits for those who use the key. A use may hang, and a
-	// revocation has to go on; by then the service lets nobody begin a use of that key.
-	writePatience = 250 * time.Millisecond
-	// writeLook is how long it waits between two looks.
-	writeLook = 200 * time.Microsecond
+	// gatePatience is how long anybody waits at a gate. A call may hang, in a use or in a write;
+	// and a revocation has to go on, and so have uses of other keys.
+	gatePatience = 250 * time.Millisecond
+	// gateLook is how long it takes between two looks.
+	gateLook = 200 * time.Microsecond
 )
 
 // objectGates keep the calls that write attributes of an object apart from those that use
@@ -27,53 +27,77 @@ const (
 // file and makes the attributes in memory those of the file: none. What is then written is an object
 // without some of its attributes, or without any: a key that is lost.
 //
-// Nobody waits for a gate but while an object of its stripe is written, for a write does not
-// keep out those who come while it waits. So a call that holds a gate for reading may
-// take it once more.
+// A write that waits keeps nobody out, so that a call which has passed a gate may pass it once
+// more. Who has waited for gatePatience goes on as if there were no gate.
 type objectGates struct {
-	stripes [gateStripes]struct {
-		sync.RWMutex
-		_ [40]byte // a cache line for each
-	}
+	stripes [gateStripes]gate
 }
 
-func (g *objectGates) of(uid hsm.UID) *sync.RWMutex {
-	return &g.stripes[uid[0]%gateStripes].RWMutex
+type gate struct {
+	sync.RWMutex
+
+	_ [40]byte // a cache line for each
+}
+
+func (g *objectGates) of(uid hsm.UID) *gate { return &g.stripes[uid[0]%gateStripes] }
+
+// use waits until the object is not written. If it reports that it has the gate, who called it
+// calls RUnlock. It ends with ctx.
+func (g *gate) use(ctx context.Context) (held bool, err error) {
+	if g.TryRLock() { // nearly always
+		return true, nil
+	}
+	return await(ctx, gatePatience, g.TryRLock)
+}
+
+// write waits until nobody uses an object or searches, and keeps it so until done is called. It
+// ends with ctx.
+func (g *gate) write(ctx context.Context) (done func(), err error) {
+	held, err := await(ctx, gatePatience, g.TryLock)
+	if !held {
+		return func() {}, err
+	}
+	return g.Unlock, nil
 }
 
 // search waits until no object is written, and keeps it so until done is called.
 func (g *objectGates) search() (done func()) {
+	var held [gateStripes]bool
+	begin := time.Now()
 	for i := range g.stripes {
-		g.stripes[i].RLock()
+		if held[i] = g.stripes[i].TryRLock(); !held[i] {
+			held[i], _ = await(context.Background(), gatePatience-time.Since(begin), g.stripes[i].TryRLock)
+		}
 	}
 	return func() {
 		for i := range g.stripes {
-			g.stripes[i].RUnlock()
+			if held[i] {
+				g.stripes[i].RUnlock()
+			}
 		}
 	}
 }
 
-// write waits until nobody uses the key or searches, and keeps it so until done is called. It
-// waits no longer than writePatience, and ends with ctx.
-func (g *objectGates) write(ctx context.Context, uid hsm.UID) (done func(), err error) {
-	gate := g.of(uid)
-	if gate.TryLock() {
-		return gate.Unlock, nil
+// await tries until it succeeds, for as long as patience and ctx last. It reports whether it
+// did; the error is ctx's.
+func await(ctx context.Context, patience time.Duration, try func() bool) (bool, error) {
+	if try() {
+		return true, nil
 	}
-	patience := time.NewTimer(writePatience)
-	defer patience.Stop()
-	look := time.NewTicker(writeLook)
+	end := time.NewTimer(patience)
+	defer end.Stop()
+	look := time.NewTicker(gateLook)
 	defer look.Stop()
 	for {
 		select {
 		case <-look.C:
-			if gate.TryLock() {
-				return gate.Unlock, nil
+			if try() {
+				return true, nil
 			}
-		case <-patience.C:
-			return func() {}, nil
+		case <-end.C:
+			return false, nil
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return false, ctx.Err()
 		}
 	}
 }
